@@ -1,0 +1,66 @@
+"""Identity: validated spec → canonical JSON → RunId.
+
+Rules. Every field of a spec is hashed, together with the `semantics` of its class, a small integer that is
+raised when the numbers the component produces change. A field that was added after the first release is left
+out while it equals its frozen `neutral` value, so that ids given before it existed stay valid; the field's
+default may change later, its neutral value may not. A nested spec marked `is_run` enters by its own id: the
+ids of a run and of its parents form a Merkle chain.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, ClassVar, NewType
+
+from pydantic import BaseModel, ConfigDict
+
+RunId = NewType("RunId", str)
+
+
+class Spec(BaseModel):
+    """Base of everything that is hashed: frozen, closed to unknown fields, cheap to build."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    semantics: ClassVar[int] = 1
+    neutral: ClassVar[Mapping[str, Any]] = {}
+    is_run: ClassVar[bool] = False
+
+    def __hash__(self) -> int:
+        return hash(canonical_json(self))
+
+
+def canonical(value: Any) -> Any:
+    """JSON-ready form of a validated value in which equal specs are equal."""
+    if isinstance(value, Spec):
+        fields = {name: getattr(value, name) for name in type(value).model_fields}
+        kept = {k: v for k, v in fields.items() if not (k in value.neutral and v == value.neutral[k])}
+        return {k: _child(v) for k, v in kept.items()} | {"semantics": value.semantics}
+    if isinstance(value, Mapping):
+        return {str(k): _child(v) for k, v in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_child(v) for v in value]
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    raise TypeError(f"cannot hash a {type(value).__name__}: {value!r}; specs hold only plain values")
+
+
+def _child(value: Any) -> Any:
+    return {"run": run_id(value)} if isinstance(value, Spec) and value.is_run else canonical(value)
+
+
+def canonical_json(value: Any) -> str:
+    """Canonical form as text: sorted keys, no white space, shortest round-trip floats."""
+    return json.dumps(canonical(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest_text(text: str) -> str:
+    """BLAKE2b-128 of a text, in hexadecimal."""
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def run_id(spec: Spec) -> RunId:
+    """32 hexadecimal digits that name everything which changes a trained network's numbers.
+
+    Neither data nor weights are needed. Device, threads, workers and paths do not enter.
+    """
+    return RunId(digest_text(canonical_json(spec)))

@@ -1,0 +1,240 @@
+"""Specs: what a run, a claim and a study are. Frozen, closed, no tensors, cheap to build.
+
+Everything in a `RunSpec` changes a trained network's numbers and is hashed (see `identity`). How a run is
+executed (device, workers, store, evaluation cadence) is not in here.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+
+from overparam.identity import Spec
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Count = Annotated[int, Field(ge=1)]
+Activation = Literal["relu", "tanh", "erf", "gelu"]
+
+# Sizes of the training pools whose size is known without reading them: batch ≥ n can be normalized to "full".
+KNOWN_NUM_TRAIN: Mapping[str, int] = {"digits": 1297, "mnist1d": 4000, "mnist": 60_000, "cifar10": 50_000}
+
+
+class DataSpec(Spec):
+    """Which examples a network sees.
+
+    `num_train`, `num_val` and `num_test` of `None` mean all there are; the validation examples are taken from
+    the training pool and never overlap the training examples. `subset="balanced"` draws equal numbers per
+    class with `data_seed`; `"first"` takes the first examples in stored order. `label_noise` is the exact share
+    of training labels that are replaced, each by one of the other K − 1 classes, drawn once with `data_seed`.
+    """
+
+    name: str = Field(min_length=1)
+    num_train: Count | None = None
+    num_val: int = Field(default=0, ge=0)
+    num_test: Count | None = None
+    subset: Literal["balanced", "first"] = "balanced"
+    label_noise: Fraction = 0.0
+    normalize: bool = True
+    data_seed: int = Field(default=0, ge=0)
+
+    def known_num_train(self) -> int | None:
+        """Number of training examples if it follows from the spec alone."""
+        if self.num_train is not None:
+            return self.num_train
+        pool = KNOWN_NUM_TRAIN.get(self.name)
+        return None if pool is None else pool - self.num_val
+
+
+class MLP(Spec):
+    """Fully connected network. `depth` counts linear layers; a tuple of widths implies its own depth.
+
+    `parameterization="ntk"` draws weights from N(0, 1) and multiplies them by √2/√fan_in in the forward pass;
+    `"standard"` is PyTorch's default initialization.
+    """
+
+    kind: Literal["mlp"] = "mlp"
+    width: Count | tuple[Count, ...]
+    depth: Count = 4
+    activation: Activation = "relu"
+    parameterization: Literal["standard", "ntk"] = "standard"
+    bias: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _depth_of_tuple(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and isinstance(values.get("width"), (tuple, list)):
+            implied = len(values["width"]) + 1
+            if values.get("depth", implied) != implied:
+                raise ValueError(f"depth={values['depth']} but {implied - 1} widths make depth {implied}; omit depth")
+            return {**values, "depth": implied}
+        return values
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Hidden widths, one per hidden layer."""
+        return self.width if isinstance(self.width, tuple) else (self.width,) * (self.depth - 1)
+
+
+class CNN(Spec):
+    """Three blocks of two 3×3 convolutions with channels c, 2c, 4c, then 256 hidden units."""
+
+    kind: Literal["cnn"] = "cnn"
+    channels: Count
+    batch_norm: bool = True
+    activation: Activation = "relu"
+
+
+class SGD(Spec):
+    """Stochastic gradient descent with heavy-ball momentum."""
+
+    kind: Literal["sgd"] = "sgd"
+    lr: PositiveFloat
+    momentum: float = Field(default=0.9, ge=0.0, lt=1.0)
+    weight_decay: float = Field(default=0.0, ge=0.0)
+
+
+class Adam(Spec):
+    """Adam without weight decay."""
+
+    kind: Literal["adam"] = "adam"
+    lr: PositiveFloat
+    betas: tuple[float, float] = (0.9, 0.999)
+
+    @field_validator("betas")
+    @classmethod
+    def _betas_below_one(cls, betas: tuple[float, float]) -> tuple[float, float]:
+        if not all(0.0 <= beta < 1.0 for beta in betas):
+            raise ValueError("each beta must lie in [0, 1)")
+        return betas
+
+
+class TrainSpec(Spec):
+    """How a network is trained. Exactly one of `epochs` and `steps` bounds the run.
+
+    With `until_train_loss` the bound is only a cap: the run stops when the eval-mode loss on the whole
+    training set lies within ±10 % of the smallest target, at a constant learning rate. Larger targets of a
+    tuple are recorded on the way. The loss is looked at `loss_checks_per_epoch` times per epoch near a target.
+    The cosine schedule is annealed per epoch, to 0 after the last.
+    """
+
+    optimizer: Annotated[SGD | Adam, Field(discriminator="kind")]
+    batch_size: Count | Literal["full"]
+    epochs: PositiveInt | None = None
+    steps: PositiveInt | None = None
+    until_train_loss: PositiveFloat | tuple[PositiveFloat, ...] | None = None
+    schedule: Literal["cosine", "constant"] = "cosine"
+    linearize: bool = False
+    loss: Literal["cross_entropy", "mse"] = "cross_entropy"
+    loss_checks_per_epoch: int = Field(default=8, ge=8)
+
+    @model_validator(mode="after")
+    def _stops(self) -> "TrainSpec":
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give exactly one of epochs and steps (with until_train_loss it is the cap)")
+        if self.until_train_loss is not None and self.schedule != "constant":
+            raise ValueError('until_train_loss needs schedule="constant": a decaying rate freezes the loss instead')
+        return self
+
+    @field_validator("until_train_loss")
+    @classmethod
+    def _targets_descend(cls, value: Any) -> Any:
+        if isinstance(value, tuple) and list(value) != sorted(set(value), reverse=True):
+            raise ValueError("targets must be distinct and descending, as a run meets them")
+        return value
+
+    @property
+    def loss_targets(self) -> tuple[float, ...]:
+        """Targets from the largest to the smallest; empty if the run stops by its length."""
+        if self.until_train_loss is None:
+            return ()
+        return self.until_train_loss if isinstance(self.until_train_loss, tuple) else (self.until_train_loss,)
+
+
+class Fresh(Spec):
+    """Random initialization from the named stream of the run's seed."""
+
+    kind: Literal["fresh"] = "fresh"
+    stream: str = "init"
+
+
+class Rewind(Spec):
+    """Start from the whole state (weights, buffers, optimizer, schedule, order) that `of` had at `step`."""
+
+    kind: Literal["rewind"] = "rewind"
+    of: "RunSpec"
+    step: int = Field(default=0, ge=0)
+
+
+class Dense(Spec):
+    """No weight is pruned."""
+
+    kind: Literal["dense"] = "dense"
+
+
+class Magnitude(Spec):
+    """Prune `round(fraction · remaining)` smallest weights of the trained network `of`, on top of its mask."""
+
+    kind: Literal["magnitude"] = "magnitude"
+    of: "RunSpec"
+    fraction: Fraction | dict[str, Fraction]
+    scope: Literal["global", "layer"] = "global"
+
+
+class RandomMask(Spec):
+    """Prune at random with the stream `stream`: `"uniform"` per layer by the same fraction, or `"global"`."""
+
+    kind: Literal["random"] = "random"
+    fraction: Fraction | dict[str, Fraction]
+    scope: Literal["global", "layer"] = "layer"
+    stream: str = "mask"
+
+
+class ShuffledMask(Spec):
+    """The mask of `of`, permuted within each layer: same counts, other positions."""
+
+    kind: Literal["shuffled"] = "shuffled"
+    of: "RunSpec"
+    stream: str = "mask"
+
+
+class RunSpec(Spec):
+    """Everything that changes a trained network's numbers.
+
+    `streams={"order": 7}` draws one random stream from another seed. A batch size of at least the number of
+    training examples is normalized to `"full"` before hashing.
+    """
+
+    is_run: ClassVar[bool] = True
+
+    data: DataSpec
+    model: Annotated[MLP | CNN, Field(discriminator="kind")]
+    train: TrainSpec
+    init: Annotated[Fresh | Rewind, Field(discriminator="kind")] = Fresh()
+    mask: Annotated[Dense | Magnitude | RandomMask | ShuffledMask, Field(discriminator="kind")] = Dense()
+    seed: int = Field(default=0, ge=0)
+    streams: dict[str, Annotated[int, Field(ge=0)]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _full_batch(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or "data" not in values or "train" not in values:
+            return values
+        data, train = values["data"], values["train"]
+        if isinstance(data, Mapping):
+            data = DataSpec.model_validate(data)
+        if isinstance(train, Mapping):
+            train = TrainSpec.model_validate(train)
+        known = data.known_num_train()
+        if known is not None and train.batch_size != "full" and train.batch_size >= known:
+            train = train.model_copy(update={"batch_size": "full"})
+        return {**values, "data": data, "train": train}
+
+    def stream_seed(self, purpose: str) -> int:
+        """Seed of one random stream: the run's own unless `streams` overrides it."""
+        return self.streams.get(purpose, self.seed)
+
+    def parents(self) -> tuple["RunSpec", ...]:
+        """Runs that must be finished before this one starts."""
+        starts = (self.init.of,) if isinstance(self.init, Rewind) else ()
+        masks = (self.mask.of,) if isinstance(self.mask, Magnitude | ShuffledMask) else ()
+        return tuple(dict.fromkeys(starts + masks))

@@ -1,0 +1,130 @@
+"""What a study is: a question, arms of runs, claims fixed before the runs, and a budget, per preset."""
+
+from collections.abc import Iterator
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import Field, PositiveFloat, model_validator
+
+from overparam.identity import Spec
+from overparam.specs.run import RunSpec
+
+Preset = Literal["smoke", "laptop", "overnight", "paper"]
+Metric = Literal["test_accuracy", "train_accuracy", "test_loss", "train_loss", "gap"]
+
+
+class Point(Spec):
+    """One cell of a study: an arm at one level of the swept factor."""
+
+    arm: str
+    level: float | str
+
+
+class Difference(Spec):
+    """Mean over seeds of `metric(a) − metric(b)`, paired by seed."""
+
+    kind: Literal["difference"] = "difference"
+    metric: Metric
+    a: Point
+    b: Point
+
+
+class Slope(Spec):
+    """Slope of `metric` per doubling of the level, fitted per seed, averaged over seeds.
+
+    Levels that are not numbers ("full", an optimizer's name) do not enter.
+    """
+
+    kind: Literal["slope"] = "slope"
+    metric: Metric
+    arm: str
+
+
+class Claim(Spec):
+    """A sentence about an estimand, with direction, bounds and test fixed before the runs.
+
+    Accuracies are fractions, so a margin of .01 is one percentage point. Superiority and non-inferiority look
+    in `direction`; equivalence ignores it. `pilot_sd` is the seed-to-seed standard deviation of the paired
+    estimate that power is planned with. `paper_value` is shown, never tested.
+    """
+
+    name: str
+    sentence: str
+    estimand: Annotated[Difference | Slope, Field(discriminator="kind")]
+    test: Literal["superiority", "equivalence", "noninferiority"]
+    direction: Literal["greater", "less"] = "greater"
+    null: float = 0.0
+    margin: PositiveFloat
+    pilot_sd: PositiveFloat
+    paper_value: float | None = None
+    paper_note: str = ""
+    confirmatory: bool = True
+
+
+class Level(Spec):
+    """One level of an arm: its position on the swept axis and the run it stands for, up to the seed."""
+
+    level: float | str
+    spec: RunSpec
+
+
+class Arm(Spec):
+    """Runs that differ in the swept factor and in what the note says must differ with it."""
+
+    name: str
+    title: str
+    note: str
+    levels: tuple[Level, ...]
+
+
+class Cell(NamedTuple):
+    """A run in its place: which arm, which level, which seed."""
+
+    arm: str
+    level: float | str
+    seed: int
+    spec: RunSpec
+
+
+class Design(Spec):
+    """A study at one preset."""
+
+    seeds: tuple[int, ...]
+    arms: tuple[Arm, ...]
+    claims: tuple[Claim, ...]
+    budget_core_seconds: PositiveFloat | None = None
+    caption: str
+
+    @model_validator(mode="after")
+    def _claims_point_at_cells(self) -> "Design":
+        cells = {(arm.name, level.level) for arm in self.arms for level in arm.levels}
+        arms = {arm.name for arm in self.arms}
+        for claim in self.claims:
+            match claim.estimand:
+                case Difference(a=a, b=b):
+                    missing = [p for p in (a, b) if (p.arm, p.level) not in cells]
+                case Slope(arm=name):
+                    missing = [] if name in arms else [Point(arm=name, level="any")]
+            if missing:
+                raise ValueError(f"claim {claim.name} points at {missing[0]}, which no arm has")
+        if sum(claim.confirmatory for claim in self.claims) > 6:
+            raise ValueError("at most six confirmatory claims per study")
+        return self
+
+    def cells(self) -> Iterator[Cell]:
+        """Every run of the design; arms may share runs."""
+        for arm in self.arms:
+            for level in arm.levels:
+                for seed in self.seeds:
+                    spec = level.spec.model_copy(update={"seed": seed})
+                    yield Cell(arm.name, level.level, seed, spec)
+
+
+class Study(Spec):
+    """A question and how it is answered at each preset."""
+
+    name: str
+    title: str
+    question: str
+    background: str
+    factor: str
+    designs: dict[Preset, Design]
