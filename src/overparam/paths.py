@@ -14,6 +14,11 @@ def partial_dir(store: Path, run_id: str) -> Path:
     return store / "partial" / run_id
 
 
+def draft_dir(store: Path, run_id: str, unique: str) -> Path:
+    """Where a finished run is laid out before the one rename that publishes it."""
+    return store / "partial" / f"draft-{run_id}-{unique}"
+
+
 def lock_file(store: Path, run_id: str) -> Path:
     return store / "locks" / f"{run_id}.lock"
 

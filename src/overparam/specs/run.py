@@ -212,7 +212,7 @@ class RunSpec(Spec):
     init: Annotated[Fresh | Rewind, Field(discriminator="kind")] = Fresh()
     mask: Annotated[Dense | Magnitude | RandomMask | ShuffledMask, Field(discriminator="kind")] = Dense()
     seed: int = Field(default=0, ge=0)
-    streams: dict[str, Annotated[int, Field(ge=0)]] = {}
+    streams: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod

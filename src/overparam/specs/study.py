@@ -61,10 +61,14 @@ class Claim(Spec):
 
 
 class Level(Spec):
-    """One level of an arm: its position on the swept axis and the run it stands for, up to the seed."""
+    """One level of an arm: its position on the swept axis and the run it stands for, up to the seed.
+
+    `expected_share` is the share of its step cap that a run to a target loss took on pilot seeds; plans use it.
+    """
 
     level: float | str
     spec: RunSpec
+    expected_share: float = Field(default=1.0, gt=0.0, le=1.0)
 
 
 class Arm(Spec):

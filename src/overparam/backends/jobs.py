@@ -1,0 +1,67 @@
+"""What travels between the scheduler and a backend: small JSON records, never tensors."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+from overparam.execute import Execution
+from overparam.identity import RunId
+from overparam.specs.run import RunSpec
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to compute, and the states to keep of it."""
+
+    run_id: RunId
+    spec: RunSpec
+    save_steps: frozenset[int]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"run_id": self.run_id, "spec": self.spec.model_dump(mode="json"), "save_steps": sorted(self.save_steps)}
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Self:
+        spec = RunSpec.model_validate(record["spec"])
+        return cls(RunId(record["run_id"]), spec, frozenset(record["save_steps"]))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an attempt at a job ended. `error` is one sentence; `lost` means the worker died under it."""
+
+    run_id: RunId
+    seconds: float
+    error: str | None = None
+    interrupted: bool = False
+    lost: bool = False
+
+
+class Backend(Protocol):
+    """A place that computes jobs."""
+
+    capacity: int
+
+    def submit(self, job: Job) -> None:
+        """Take a job; at most `capacity` may be under way."""
+
+    def next_outcome(self, timeout: float) -> Outcome | None:
+        """The next finished job, or `None` after `timeout` seconds."""
+
+    def stop(self) -> None:
+        """Ask all workers to checkpoint and leave."""
+
+    def close(self) -> None:
+        """Release everything, killing what is still running."""
+
+
+def open_backend(on: str, workers: int, execution: Execution) -> Backend:
+    """Backend by its name on the command line.
+
+    Raises:
+        ValueError: there is no such backend.
+    """
+    from overparam.backends.local import LocalBackend
+
+    if on == "local":
+        return LocalBackend(workers, execution)
+    raise ValueError(f'unknown backend "{on}" for --on; this version has: local')

@@ -1,0 +1,72 @@
+"""A worker process: reads jobs as JSON lines, computes them, answers with JSON lines.
+
+It shares nothing with its parent but the store and two pipes. If the parent goes away, the end of the input
+makes the worker checkpoint its run and leave.
+"""
+
+import contextlib
+import json
+import queue
+import sys
+import threading
+import time
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TextIO
+
+from overparam.backends.jobs import Job, Outcome
+from overparam.execute import Execution, Interrupted, execute
+from overparam.store.store import Store
+
+STOP = "stop"
+
+
+def main() -> None:
+    """Serve until told to stop or until the input ends."""
+    settings = json.loads(sys.stdin.readline())
+    execution = execution_from_json(settings)
+    answers, jobs, stopping = sys.stdout, queue.SimpleQueue[str](), threading.Event()
+    threading.Thread(target=_listen, args=(sys.stdin, jobs, stopping), daemon=True).start()
+    with contextlib.redirect_stdout(sys.stderr):
+        while (line := jobs.get()) != STOP:
+            outcome = attempt(Job.from_json(json.loads(line)), execution, stopping)
+            answers.write(json.dumps(asdict(outcome)) + "\n")
+            answers.flush()
+
+
+def _listen(commands: TextIO, jobs: "queue.SimpleQueue[str]", stopping: threading.Event) -> None:
+    for line in commands:
+        if line.strip() == STOP:
+            break
+        jobs.put(line)
+    stopping.set()
+    jobs.put(STOP)
+
+
+def attempt(job: Job, execution: Execution, stopping: threading.Event) -> Outcome:
+    """Compute a job. An error is an outcome: its traceback goes to the store, one sentence to the caller."""
+    began = time.monotonic()
+    try:
+        execute(job.spec, execution, job.save_steps, stopping.is_set)
+    except Interrupted:
+        return Outcome(job.run_id, time.monotonic() - began, interrupted=True)
+    except Exception as error:
+        file = Store(execution.store).save_failure(job.run_id, traceback.format_exc())
+        return Outcome(job.run_id, time.monotonic() - began, error=f"{type(error).__name__}: {error} (see {file})")
+    return Outcome(job.run_id, time.monotonic() - began)
+
+
+def execution_to_json(execution: Execution) -> dict[str, Any]:
+    """Plain values of an `Execution`."""
+    return {k: str(v) if isinstance(v, Path) else v for k, v in asdict(execution).items()}
+
+
+def execution_from_json(record: dict[str, Any]) -> Execution:
+    """Inverse of `execution_to_json`."""
+    data_dir = Path(record["data_dir"]) if record["data_dir"] is not None else None
+    return Execution(**{**record, "store": Path(record["store"]), "data_dir": data_dir})
+
+
+if __name__ == "__main__":
+    main()

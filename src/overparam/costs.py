@@ -1,0 +1,119 @@
+"""What a run costs on this machine, measured by a few training steps before anything is spent.
+
+A probe times real steps of the run's own model, batch size and data, alone on one core. Two or more workers
+share caches and memory bandwidth; `SHARED` is the slow-down that two of them saw on the reference machine.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from statistics import median
+
+import torch
+
+from overparam import paths
+from overparam.data.load import prepare
+from overparam.execute import Execution, Session
+from overparam.identity import digest_text
+from overparam.measure.risk import CHUNK, risk
+from overparam.models.build import count_parameters
+from overparam.specs.run import RunSpec
+from overparam.training.loop import train_loop
+from overparam.training.timetable import Timetable
+
+PROBE_SECONDS = 0.25
+SHARED = 1.15
+LOOKS = 12  # looks at the train loss that a run to a target typically takes near it
+FIXED_SECONDS = 0.15  # building, decoding from the cache, writing
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Seconds of one core per training step and per evaluated example."""
+
+    step: float
+    evaluated_example: float
+
+
+def throughput_key(spec: RunSpec, num_train: int, environment: dict[str, str]) -> str:
+    """Runs with the same key cost the same per step."""
+    batch_size = Timetable(spec.train, num_train).batch_size
+    parts = (
+        spec.model.model_dump_json(),
+        spec.train.optimizer.kind,
+        batch_size,
+        spec.data.name,
+        sorted(environment.items()),
+    )
+    return digest_text(repr(parts))
+
+
+@dataclass
+class CostModel:
+    """Estimates core-seconds and bytes; probes are kept in the store, so planning again is quick."""
+
+    execution: Execution
+    workers: int
+
+    def __post_init__(self) -> None:
+        self.file = paths.costs_file(self.execution.store)
+        known = json.loads(self.file.read_text()) if self.file.is_file() else {}
+        self.known = {key: Throughput(**value) for key, value in known.items()}
+
+    def seconds(self, spec: RunSpec, share: float = 1.0) -> float:
+        """Core-seconds of a run that uses `share` of its step cap."""
+        examples = prepare(spec.data, data_dir=self.execution.data_dir)
+        num_train, num_test = len(examples.train.y), len(examples.test.y) + len(examples.val.y)
+        cost = self.throughput(spec, num_train)
+        timetable = Timetable(spec.train, num_train)
+        evaluated = len(timetable.log_spaced(self.execution.evaluations)) * (num_train + num_test)
+        if spec.train.loss_targets:
+            evaluated += LOOKS * num_train
+        slowdown = SHARED if self.workers > 1 else 1.0
+        training = share * timetable.total_steps * cost.step
+        return FIXED_SECONDS + slowdown * (training + evaluated * cost.evaluated_example)
+
+    def throughput(self, spec: RunSpec, num_train: int) -> Throughput:
+        key = throughput_key(spec, num_train, self.execution.environment)
+        if key not in self.known:
+            self.known[key] = probe(spec, self.execution)
+        return self.known[key]
+
+    def save(self) -> None:
+        """Keep the probes for the next plan."""
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.file.write_text(json.dumps({key: asdict(value) for key, value in sorted(self.known.items())}, indent=1))
+
+
+def probe(spec: RunSpec, execution: Execution) -> Throughput:
+    """Time a few steps and one evaluation of a run's own network on its own data."""
+    session = Session(spec, execution, frozenset())
+    x, y = session.train
+    torch.set_num_threads(execution.threads)
+    steps_at_once = max(1, min(20, session.timetable.steps_per_epoch, 512 // session.timetable.batch_size))
+    stops = range(0, 300 * steps_at_once, steps_at_once)
+    endless = spec.train.model_copy(update={"epochs": None, "steps": stops[-1], "until_train_loss": None})
+    moments = train_loop(session.model(), x, y, endless, order=session.order, stops=frozenset(stops))
+    model = next(moments).model
+    next(moments)
+    step = _median_seconds(lambda: next(moments)) / steps_at_once
+    chunk = x[: min(len(x), CHUNK)], y[: min(len(y), CHUNK)]
+    return Throughput(step, _median_seconds(lambda: risk(model, *chunk, spec.train.loss)) / len(chunk[1]))
+
+
+def _median_seconds(action: Callable[[], object]) -> float:
+    times: list[float] = []
+    while (sum(times) < PROBE_SECONDS and len(times) < 200) or len(times) < 2:
+        began = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - began)
+    return median(times)
+
+
+def disk_bytes(spec: RunSpec, execution: Execution) -> int:
+    """Bytes that a stored run takes: its first and last state, with the optimizer's slots."""
+    examples = prepare(spec.data, data_dir=execution.data_dir)
+    parameters = count_parameters(spec.model, examples.input_shape, examples.num_classes)
+    slots = 2 if spec.train.optimizer.kind == "adam" else 1
+    return 4 * parameters * (2 + slots) + 10_000

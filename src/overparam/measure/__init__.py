@@ -1,0 +1,1 @@
+"""Measurements: modules and tensors in, typed records out. No store, no printing, no specs."""

@@ -1,0 +1,38 @@
+"""Per-example losses, in forms that keep their digits where networks saturate."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LossName = Literal["cross_entropy", "mse"]
+
+
+def cross_entropy_per_example(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy in margin form, shape (N,).
+
+    `ℓ = softplus(logsumexp_{j≠y} z_j − z_y)`, equal to `logsumexp_j z_j − z_y` but without the cancellation
+    that turns a loss of 1e-8 into 0 in float32.
+
+    >>> cross_entropy_per_example(torch.tensor([[20.0, 0.0]]), torch.tensor([0])).item()  # e⁻²⁰
+    2.0611536921671882e-09
+    """
+    others = logits.scatter(1, labels.unsqueeze(1), -torch.inf).logsumexp(1)
+    return F.softplus(others - logits.gather(1, labels.unsqueeze(1)).squeeze(1), threshold=80.0)
+
+
+def mse_per_example(outputs: Tensor, labels: Tensor) -> Tensor:
+    """½‖f − y‖² with y one-hot if the labels are integers, shape (N,)."""
+    targets = labels if labels.is_floating_point() else F.one_hot(labels, outputs.shape[1]).to(outputs.dtype)
+    return 0.5 * (outputs - targets).square().sum(1)
+
+
+def per_example(loss: LossName, outputs: Tensor, labels: Tensor) -> Tensor:
+    """Per-example losses (N,) of the named loss."""
+    return (cross_entropy_per_example if loss == "cross_entropy" else mse_per_example)(outputs, labels)
+
+
+def batch_mean(loss: LossName, outputs: Tensor, labels: Tensor) -> Tensor:
+    """Mean loss of a training batch: PyTorch's own cross-entropy, as every training recipe has it."""
+    return F.cross_entropy(outputs, labels) if loss == "cross_entropy" else mse_per_example(outputs, labels).mean()

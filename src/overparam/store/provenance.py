@@ -1,0 +1,29 @@
+"""What a result was computed with. Recorded beside it, never hashed into its identity."""
+
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+
+from overparam.version import __version__
+
+NUMERIC = ("machine", "torch", "device", "threads")  # what bits may depend on
+
+
+def environment(device: str, threads: int) -> dict[str, str]:
+    """Numeric environment and versions, as plain text."""
+    return {
+        "machine": platform.machine(),
+        "torch": version("torch"),
+        "device": device,
+        "threads": str(threads),
+        "numpy": version("numpy"),
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "overparam": __version__,
+    }
+
+
+def differences(ours: Mapping[str, str], theirs: Mapping[str, str]) -> str:
+    """Sentence part that names where two numeric environments differ; empty if they agree."""
+    changed = [f"{k} {theirs.get(k)} → {ours.get(k)}" for k in NUMERIC if ours.get(k) != theirs.get(k)]
+    return ", ".join(changed)

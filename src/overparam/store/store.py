@@ -1,0 +1,198 @@
+"""A directory of runs. Directories are the truth; there is no index to get out of step.
+
+`runs/ab/<run id>/{spec.json, result.json, states/<step>.safetensors}` appears by one rename when it is complete.
+`partial/<run id>/` holds the last checkpoint of an unfinished run. A lock per run, released by the operating
+system when its holder dies, keeps two processes from computing the same run.
+"""
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from overparam import paths
+from overparam.identity import RunId, digest_text
+from overparam.store.digests import digest_arrays
+
+SCHEMA = 1
+Arrays = dict[str, np.ndarray]
+
+
+class StoreError(RuntimeError):
+    """A stored file is missing, damaged, or belongs to other data."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """Content-addressed runs below `root`. Creating a `Store` writes nothing."""
+
+    root: Path
+
+    def has(self, run_id: RunId) -> bool:
+        return paths.result_file(paths.run_dir(self.root, run_id)).is_file()
+
+    def run_ids(self) -> Iterator[RunId]:
+        """Ids of all finished runs, sorted."""
+        for result in sorted(self.root.glob("runs/*/*/result.json")):
+            yield RunId(result.parent.name)
+
+    def result(self, run_id: RunId) -> dict[str, Any]:
+        """The verified content of `result.json`.
+
+        Raises:
+            StoreError: the run is missing or its result does not match its digest.
+        """
+        return _read_sealed(paths.result_file(paths.run_dir(self.root, run_id)))
+
+    def spec_json(self, run_id: RunId) -> str:
+        """The spec of a finished run, as it was validated."""
+        return str(_read_sealed(paths.spec_file(paths.run_dir(self.root, run_id)))["spec"])
+
+    def steps(self, run_id: RunId) -> frozenset[int]:
+        """Steps whose states are stored."""
+        return frozenset(int(step) for step in self.result(run_id)["states"])
+
+    def state(self, run_id: RunId, step: int) -> Arrays:
+        """The verified arrays of a stored state.
+
+        Raises:
+            StoreError: the step is not stored, or the file does not match its digest.
+        """
+        digests = self.result(run_id)["states"]
+        if str(step) not in digests:
+            raise StoreError(f"run {run_id} holds the steps {', '.join(digests)}, not {step}")
+        arrays = _read_arrays(paths.state_file(paths.run_dir(self.root, run_id), step))
+        _check(digest_arrays(arrays) == digests[str(step)], f"state {step} of run {run_id}")
+        return arrays
+
+    def write(self, run_id: RunId, spec_json: str, result: Mapping[str, Any], states: Mapping[int, Arrays]) -> None:
+        """Add a finished run in one rename. If another process was faster, its result stays."""
+        final = paths.run_dir(self.root, run_id)
+        draft = paths.draft_dir(self.root, run_id, uuid.uuid4().hex)
+        paths.state_file(draft, 0).parent.mkdir(parents=True)
+        for step, arrays in states.items():
+            _write_bytes(paths.state_file(draft, step), save(arrays))
+        digests = {str(step): digest_arrays(arrays) for step, arrays in sorted(states.items())}
+        _write_sealed(paths.spec_file(draft), {"spec": spec_json})
+        _write_sealed(paths.result_file(draft), {"schema": SCHEMA, **result, "states": digests})
+        _sync_directory(draft)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.rename(draft, final)
+        except OSError:
+            shutil.rmtree(draft)
+            if not self.has(run_id):
+                raise
+        _sync_directory(final.parent)
+        shutil.rmtree(paths.partial_dir(self.root, run_id), ignore_errors=True)
+        paths.failure_file(self.root, run_id).unlink(missing_ok=True)
+
+    def add_states(self, run_id: RunId, states: Mapping[int, Arrays]) -> None:
+        """Add replayed states to a finished run; its numbers stay as they are."""
+        run = paths.run_dir(self.root, run_id)
+        for step, arrays in states.items():
+            _replace_bytes(paths.state_file(run, step), save(arrays))
+        result = self.result(run_id)
+        digests = {int(k): v for k, v in result["states"].items()} | {k: digest_arrays(v) for k, v in states.items()}
+        result["states"] = {str(step): digests[step] for step in sorted(digests)}
+        _write_sealed(paths.result_file(run), result)
+
+    def lock(self, run_id: RunId) -> FileLock:
+        """Lock of one run; it vanishes with the process that holds it."""
+        file = paths.lock_file(self.root, run_id)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(file)
+
+    def save_checkpoint(self, run_id: RunId, arrays: Arrays, meta: Mapping[str, Any]) -> None:
+        """Replace the run's checkpoint, arrays and progress together, in one rename."""
+        file = paths.checkpoint_file(paths.partial_dir(self.root, run_id))
+        text = json.dumps(meta)
+        sealed = {"meta": text, "digest": digest_text(digest_arrays(arrays) + text)}
+        _replace_bytes(file, save(arrays, metadata=sealed))
+
+    def checkpoint(self, run_id: RunId) -> tuple[Arrays, dict[str, Any]] | None:
+        """The last checkpoint and its progress, or `None`. A damaged checkpoint counts as none."""
+        file = paths.checkpoint_file(paths.partial_dir(self.root, run_id))
+        try:
+            content = file.read_bytes()
+            arrays = load(content)
+        except (FileNotFoundError, SafetensorError):
+            return None
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+        intact = digest_text(digest_arrays(arrays) + header["meta"]) == header["digest"]
+        return (arrays, json.loads(header["meta"])) if intact else None
+
+    def save_failure(self, run_id: RunId, text: str) -> Path:
+        """Keep the traceback of a failed attempt."""
+        file = paths.failure_file(self.root, run_id)
+        _replace_bytes(file, text.encode())
+        return file
+
+
+def _check(condition: bool, what: str) -> None:
+    if not condition:
+        raise StoreError(
+            f"{what} does not match its digest: the file is damaged; delete the run's directory to redo it"
+        )
+
+
+def _read_sealed(file: Path) -> dict[str, Any]:
+    try:
+        sealed = json.loads(file.read_text())
+    except FileNotFoundError:
+        raise StoreError(f"{file} does not exist: the run is not finished") from None
+    except ValueError:
+        sealed = {}
+    content = sealed.get("content") if isinstance(sealed, dict) else None
+    _check(content is not None and digest_text(_text(content)) == sealed.get("digest"), str(file))
+    assert isinstance(content, dict)
+    return content
+
+
+def _write_sealed(file: Path, content: Mapping[str, Any]) -> None:
+    sealed = {"content": content, "digest": digest_text(_text(content))}
+    _replace_bytes(file, json.dumps(sealed, indent=1, allow_nan=False).encode())
+
+
+def _text(content: Any) -> str:
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _read_arrays(file: Path) -> Arrays:
+    try:
+        return load(file.read_bytes())
+    except (FileNotFoundError, SafetensorError) as error:
+        raise StoreError(f"{file} cannot be read ({error}); delete the run's directory to redo it") from None
+
+
+def _replace_bytes(file: Path, content: bytes) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_name(f".{file.name}-{uuid.uuid4().hex}")
+    _write_bytes(draft, content)
+    os.replace(draft, file)
+    _sync_directory(file.parent)
+
+
+def _write_bytes(file: Path, content: bytes) -> None:
+    with open(file, "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _sync_directory(directory: Path) -> None:
+    if os.name == "posix":
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,160 @@
+"""Plan (what is missing, parents first, what it costs) and carry out, on any backend."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from overparam.backends.jobs import Backend, Job, Outcome
+from overparam.execute import refuse_unsupported
+from overparam.identity import RunId, run_id
+from overparam.specs.run import Rewind, RunSpec
+from overparam.store.store import Store
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run in a plan: its job, what must be finished before, and its cost in core-seconds if it is missing."""
+
+    job: Job
+    needs: frozenset[RunId]
+    cached: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All runs of a sweep and their parents, each once, parents first."""
+
+    runs: tuple[Planned, ...]
+
+    @property
+    def missing(self) -> tuple[Planned, ...]:
+        return tuple(run for run in self.runs if not run.cached)
+
+
+def make_plan(specs: Iterable[RunSpec], store: Store) -> Plan:
+    """Every distinct run behind `specs`, with the union of the states that children need of it.
+
+    Raises:
+        UnsupportedSpec: a run cannot be trained by this version.
+    """
+    found: dict[RunId, RunSpec] = {}
+    steps: dict[RunId, set[int]] = {}
+    for spec in specs:
+        refuse_unsupported(spec)
+        _collect(spec, found, steps)
+    runs = []
+    for identity, spec in found.items():
+        job = Job(identity, spec, frozenset(steps.get(identity, ())))
+        cached = store.has(identity) and job.save_steps <= store.steps(identity)
+        runs.append(Planned(job, frozenset(run_id(parent) for parent in spec.parents()), cached))
+    return Plan(tuple(runs))
+
+
+def _collect(spec: RunSpec, found: dict[RunId, RunSpec], steps: dict[RunId, set[int]]) -> None:
+    identity = run_id(spec)
+    if identity in found:
+        return
+    for parent in spec.parents():
+        _collect(parent, found, steps)
+    if isinstance(spec.init, Rewind):
+        steps.setdefault(run_id(spec.init.of), set()).add(spec.init.step)
+    found[identity] = spec
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a sweep stands: counts of runs, and the last outcome."""
+
+    total: int
+    cached: int
+    done: int
+    failed: int
+    running: int
+    seconds_left: float
+    last: Outcome | None
+
+
+@dataclass(frozen=True)
+class Swept:
+    """How a sweep ended. `failures` maps runs to one sentence each."""
+
+    finished: int
+    failures: Mapping[RunId, str]
+    interrupted: bool
+    core_seconds: float
+
+
+class Scheduler:
+    """Keeps a backend busy with runs whose parents are finished, the costliest first."""
+
+    def __init__(self, plan: Plan, costs: Mapping[RunId, float], backend: Backend) -> None:
+        self.plan, self.costs, self.backend = plan, costs, backend
+        self.waiting = sorted(plan.missing, key=lambda run: -costs.get(run.job.run_id, 0.0))
+        self.running: dict[RunId, Planned] = {}
+        self.unfinished = {run.job.run_id for run in plan.missing}
+        self.failures: dict[RunId, str] = {}
+        self.retried: set[RunId] = set()
+        self.core_seconds, self.done, self.stopping = 0.0, 0, False
+        self.estimated_done = 0.0
+
+    def run(self, on_progress: Callable[[Progress], None]) -> Swept:
+        """Work until nothing is left that can be run. Ctrl-C lets running work reach a checkpoint."""
+        on_progress(self.progress(None))
+        while self.fill() or self.running:
+            try:
+                outcome = self.backend.next_outcome(timeout=1.0)
+            except KeyboardInterrupt:
+                if self.stopping:
+                    raise
+                self.stopping = True
+                self.backend.stop()
+                continue
+            if outcome is not None:
+                self.take(outcome)
+            on_progress(self.progress(outcome))
+        return Swept(self.done, self.failures, self.stopping, self.core_seconds)
+
+    def fill(self) -> bool:
+        """Submit what is ready; true if something was."""
+        submitted = False
+        while not self.stopping and len(self.running) < self.backend.capacity:
+            ready = next((run for run in self.waiting if not run.needs & self.unfinished), None)
+            if ready is None:
+                break
+            self.waiting.remove(ready)
+            self.running[ready.job.run_id] = ready
+            self.backend.submit(ready.job)
+            submitted = True
+        return submitted
+
+    def take(self, outcome: Outcome) -> None:
+        planned = self.running.pop(outcome.run_id)
+        self.core_seconds += outcome.seconds
+        if outcome.lost and outcome.run_id not in self.retried and not self.stopping:
+            self.retried.add(outcome.run_id)
+            self.waiting.insert(0, planned)
+        elif outcome.error is not None:
+            self.fail(outcome.run_id, outcome.error)
+        elif not outcome.interrupted:
+            self.done += 1
+            self.estimated_done += self.costs.get(outcome.run_id, 0.0)
+            self.unfinished.discard(outcome.run_id)
+
+    def fail(self, identity: RunId, error: str) -> None:
+        """A failed run takes its descendants with it."""
+        self.failures[identity] = error
+        for run in [run for run in self.waiting if identity in run.needs]:
+            self.waiting.remove(run)
+            self.fail(run.job.run_id, f"its parent {identity} failed")
+
+    def progress(self, last: Outcome | None) -> Progress:
+        left = sum(self.costs.get(run.job.run_id, 0.0) for run in (*self.waiting, *self.running.values()))
+        pace = self.core_seconds / self.estimated_done if self.estimated_done else 1.0
+        return Progress(
+            total=len(self.plan.runs),
+            cached=len(self.plan.runs) - len(self.plan.missing),
+            done=self.done,
+            failed=len(self.failures),
+            running=len(self.running),
+            seconds_left=pace * left / max(1, self.backend.capacity),
+            last=last,
+        )

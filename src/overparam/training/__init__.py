@@ -1,0 +1,1 @@
+"""Training: one loop, its timetable, its optimizers and its states."""

@@ -1,0 +1,67 @@
+"""The whole state of a run at a step: weights, buffers and optimizer slots.
+
+Schedule and data order need no storage: both are functions of the step and of the run's seed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class State:
+    """Copies of everything a run needs to go on from `step`."""
+
+    step: int
+    weights: Tensors
+    buffers: Tensors
+    optimizer: Tensors
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Flat names → numpy arrays, as they are stored."""
+        groups = {"weights": self.weights, "buffers": self.buffers, "optimizer": self.optimizer}
+        named = {f"{group}/{name}": value for group, tensors in groups.items() for name, value in tensors.items()}
+        return {name: value.detach().cpu().contiguous().numpy() for name, value in named.items()}
+
+
+def state_from_arrays(step: int, arrays: Mapping[str, np.ndarray]) -> State:
+    """Inverse of `State.arrays`."""
+    groups: dict[str, Tensors] = {"weights": {}, "buffers": {}, "optimizer": {}}
+    for name, value in arrays.items():
+        group, _, rest = name.partition("/")
+        groups[group][rest] = torch.from_numpy(np.array(value))
+    return State(step, **groups)
+
+
+def capture(step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
+    """Copy the state out of a model and its optimizer."""
+    names = [name for name, _ in model.named_parameters()]
+    slots = {
+        f"{names[index]}/{slot}": torch.as_tensor(value).detach().clone()
+        for index, entries in optimizer.state_dict()["state"].items()
+        for slot, value in entries.items()
+        if value is not None
+    }
+    weights = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
+    return State(step, weights, buffers, slots)
+
+
+@torch.no_grad()
+def restore(state: State, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Put a state into a model of the same architecture and its optimizer."""
+    for name, parameter in model.named_parameters():
+        parameter.copy_(state.weights[name])
+    for name, buffer in model.named_buffers():
+        buffer.copy_(state.buffers[name])
+    names = [name for name, _ in model.named_parameters()]
+    slots: dict[int, Tensors] = {}
+    for key, value in state.optimizer.items():
+        name, _, slot = key.rpartition("/")
+        slots.setdefault(names.index(name), {})[slot] = value
+    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,0 +1,22 @@
+"""How a run ended, decided by rules fixed before any run."""
+
+import math
+from typing import Literal
+
+from overparam.measure.losses import LossName
+from overparam.measure.risk import Risk
+from overparam.training.loop import End
+
+Status = Literal["ok", "diverged", "collapsed", "censored"]
+
+
+def status_of(end: End, train: Risk, num_classes: int, loss: LossName, has_target: bool) -> Status:
+    """`diverged`: non-finite loss. `collapsed`: final eval-mode train loss ≥ .98 ln K, or accuracy ≤ 1.5/K.
+    `censored`: a loss target was set and not met. Else `ok`.
+    """
+    if end == "diverged" or not math.isfinite(train.loss):
+        return "diverged"
+    uninformed = loss == "cross_entropy" and train.loss >= 0.98 * math.log(num_classes)
+    if uninformed or train.accuracy <= 1.5 / num_classes:
+        return "collapsed"
+    return "censored" if has_target and end != "target" else "ok"
