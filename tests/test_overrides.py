@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from overparam.overrides import (
     OverrideError,
-    apply,
+    apply_overrides,
     explain,
     load_yaml,
     parse_assignments,
@@ -27,7 +27,7 @@ BASE = RunSpec(
 
 
 def override(*texts: str, spec: RunSpec = BASE) -> RunSpec:
-    return apply(spec, parse_assignments(texts))
+    return apply_overrides(spec, texts)
 
 
 def problems(*texts: str, spec: RunSpec = BASE) -> list[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from overparam.studies import STUDIES
@@ -53,7 +54,7 @@ def plain_errors(debug: bool) -> Iterator[None]:
     except (ValueError, StoreError, FileNotFoundError) as error:
         if debug:
             raise
-        errors.print(f"[bold red]error:[/] {error}", markup=True, highlight=False, soft_wrap=True)
+        errors.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(2) from None
 
 
@@ -137,7 +138,7 @@ def run(
         with progress.shown(console) as show:
             swept = carry_out(plan, costs, request.execution, workers=request.workers, on=on, on_progress=show)
         for identity, sentence in swept.failures.items():
-            errors.print(f"[bold red]failed:[/] run {identity}: {sentence}", highlight=False, soft_wrap=True)
+            errors.print(f"[bold red]failed:[/] run {identity}: {escape(sentence)}", highlight=False, soft_wrap=True)
         if swept.interrupted:
             errors.print(
                 f"Interrupted; finished runs and checkpoints are kept. Resume with:\n  {_command()}", highlight=False

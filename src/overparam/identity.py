@@ -39,7 +39,9 @@ def canonical(value: Any) -> Any:
         return {str(k): _child(v) for k, v in value.items()}
     if isinstance(value, (tuple, list)):
         return [_child(v) for v in value]
-    if value is None or isinstance(value, (str, bool, int, float)):
+    if isinstance(value, float):
+        return value + 0.0  # −0.0 and 0.0 are one value
+    if value is None or isinstance(value, (str, bool, int)):
         return value
     raise TypeError(f"cannot hash a {type(value).__name__}: {value!r}; specs hold only plain values")
 

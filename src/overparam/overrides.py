@@ -147,6 +147,11 @@ def apply(spec: RunSpec, assignments: Iterable[Assignment]) -> RunSpec:
     return RunSpec.model_validate(tree)
 
 
+def apply_overrides(spec: RunSpec, texts: Iterable[str]) -> RunSpec:
+    """`spec` with assignments such as `train.epochs=5` applied."""
+    return apply(spec, parse_assignments(texts))
+
+
 def spec_from_mapping(mapping: Mapping[str, Any]) -> RunSpec:
     """Validated spec of a table, as read from YAML. Raises one `OverrideError` for all errors."""
     if problems := _problems(mapping):

@@ -214,20 +214,12 @@ class RunSpec(Spec):
     seed: int = Field(default=0, ge=0)
     streams: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
 
-    @model_validator(mode="before")
-    @classmethod
-    def _full_batch(cls, values: Any) -> Any:
-        if not isinstance(values, Mapping) or "data" not in values or "train" not in values:
-            return values
-        data, train = values["data"], values["train"]
-        if isinstance(data, Mapping):
-            data = DataSpec.model_validate(data)
-        if isinstance(train, Mapping):
-            train = TrainSpec.model_validate(train)
-        known = data.known_num_train()
-        if known is not None and train.batch_size != "full" and train.batch_size >= known:
-            train = train.model_copy(update={"batch_size": "full"})
-        return {**values, "data": data, "train": train}
+    @model_validator(mode="after")
+    def _full_batch(self) -> "RunSpec":
+        known = self.data.known_num_train()
+        if known is not None and self.train.batch_size != "full" and self.train.batch_size >= known:
+            object.__setattr__(self, "train", self.train.model_copy(update={"batch_size": "full"}))
+        return self
 
     def stream_seed(self, purpose: str) -> int:
         """Seed of one random stream: the run's own unless `streams` overrides it."""

@@ -1,0 +1,194 @@
+"""DataSpec → examples: find the source, decode once, choose, corrupt, normalize."""
+
+import difflib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from overparam import paths
+from overparam.data import mnist1d
+from overparam.data.arrays import read_npz
+from overparam.data.cache import decoded, fingerprint
+from overparam.data.corrupt import Indices, digest_noise, select_balanced, select_first, wrong_labels
+from overparam.data.embedded import DIGITS_FILE, read_digits
+from overparam.data.folder import image_files, read_folder
+from overparam.data.originals import read_cifar10, read_mnist
+from overparam.data.parquet import read_parquet
+from overparam.data.types import Array, DataError, Dataset, Examples, Split
+from overparam.identity import digest_text
+from overparam.specs.run import DataSpec
+
+EMBEDDED = ("digits", "mnist1d")
+LAYOUTS = (
+    "{train,test}-*.parquet (Hugging Face layout), the original *-ubyte(.gz) or data_batch_*.bin files, one .npz file, "
+    "or train/<class>/ and test/<class>/ image folders"
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a data set comes from: its files and how to decode them."""
+
+    name: str
+    layout: str
+    files: tuple[Path, ...]
+    decode: Callable[[], dict[str, Array]]
+
+
+def prepare(spec: DataSpec, *, data_dir: Path | None = None) -> Examples:
+    """The examples that a spec selects, normalized, kept in memory for the next call.
+
+    Raises:
+        DataError: the data set is missing or damaged, or has too few examples.
+    """
+    return _prepare(spec, _folder(data_dir))
+
+
+def content_digest(spec: DataSpec, *, data_dir: Path | None = None) -> str:
+    """Digest of the decoded data set behind a spec, as it is found now."""
+    return dataset_of(spec, data_dir).digest
+
+
+def dataset_of(spec: DataSpec, data_dir: Path | None = None) -> Dataset:
+    """The whole decoded data set behind a spec."""
+    if spec.name == "mnist1d":
+        pool = max(4000, (spec.num_train or 0) + spec.num_val), max(1000, spec.num_test or 0)
+        return _generated(*pool, spec.data_seed)
+    source = find(spec.name, _folder(data_dir))
+    return _decoded(source.name, fingerprint(source.name, source.files), _folder(data_dir))
+
+
+@lru_cache(maxsize=4)
+def _generated(num_train: int, num_test: int, data_seed: int) -> Dataset:
+    mark = digest_text(f"mnist1d|{num_train}|{num_test}|{data_seed}")
+    return decoded("mnist1d", mark, lambda: mnist1d.generate(num_train, num_test, data_seed))
+
+
+@lru_cache(maxsize=4)
+def _decoded(name: str, mark: str, folder: Path) -> Dataset:
+    return decoded(name, mark, find(name, folder).decode)
+
+
+@lru_cache(maxsize=3)
+def _prepare(spec: DataSpec, folder: Path) -> Examples:
+    data = dataset_of(spec, folder)
+    train, val = _choose_train(spec, data)
+    test = _choose(spec, data.test_y, (spec.num_test or len(data.test_y),), "test subset")[0]
+    clean = data.train_y[train]
+    noisy, flipped = wrong_labels(clean, spec.label_noise, data.num_classes, spec.data_seed)
+    return Examples(
+        train=Split(_inputs(spec, data, data.train_x, train), noisy),
+        val=Split(_inputs(spec, data, data.train_x, val), data.train_y[val]),
+        test=Split(_inputs(spec, data, data.test_x, test), data.test_y[test]),
+        clean_train_y=clean,
+        flipped=flipped,
+        noise_digest=digest_noise(noisy, flipped),
+        digest=data.digest,
+        num_classes=data.num_classes,
+        input_shape=data.train_x.shape[1:],
+    )
+
+
+def _choose_train(spec: DataSpec, data: Dataset) -> tuple[Indices, Indices]:
+    pool = len(data.train_y)
+    num_train = pool - spec.num_val if spec.num_train is None else spec.num_train
+    if num_train < 1 or num_train + spec.num_val > pool:
+        raise DataError(
+            f"{spec.name}: num_train={spec.num_train} and num_val={spec.num_val} need {max(num_train, 1) + spec.num_val} "
+            f"examples, but the training pool has {pool}; ask for fewer"
+        )
+    train, val = _choose(spec, data.train_y, (num_train, spec.num_val), "subset")
+    return train, val
+
+
+def _choose(spec: DataSpec, labels: Indices, sizes: tuple[int, ...], purpose: str) -> tuple[Indices, ...]:
+    if sizes[0] > len(labels):
+        raise DataError(f"{spec.name}: num_test={sizes[0]}, but there are {len(labels)} test examples; ask for fewer")
+    whole = sizes[0] == len(labels)
+    if whole or spec.subset == "first":
+        return select_first(labels, sizes)
+    if len(sizes) == 2 and sum(sizes) == len(labels) and spec.num_train is None:
+        return _rest_and_val(labels, sizes[1], spec.data_seed, purpose)
+    return select_balanced(labels, sizes, spec.data_seed, purpose)
+
+
+def _rest_and_val(labels: Indices, num_val: int, data_seed: int, purpose: str) -> tuple[Indices, Indices]:
+    """A balanced validation set and all that is left, in stored order: the pool itself need not be balanced."""
+    (val,) = select_balanced(labels, (num_val,), data_seed, purpose)
+    return np.setdiff1d(np.arange(len(labels)), val), val
+
+
+def _inputs(spec: DataSpec, data: Dataset, x: Array, chosen: Indices) -> np.ndarray:
+    values = x[chosen].astype(np.float32)
+    if x.dtype == np.uint8:
+        values /= np.float32(255.0)
+    if spec.normalize:
+        shape = (1, -1) + (1,) * (values.ndim - 2)
+        values -= np.array(data.mean, dtype=np.float32).reshape(shape)
+        values /= np.array(data.std, dtype=np.float32).reshape(shape)
+    return np.ascontiguousarray(values)
+
+
+def _folder(data_dir: Path | None) -> Path:
+    return data_dir or Path(os.environ.get("OVERPARAM_DATA") or paths.user_cache() / "data")
+
+
+def find(name: str, folder: Path) -> Source:
+    """The source of a named data set.
+
+    Raises:
+        DataError: nothing of that name is there, or its folder holds no known layout.
+    """
+    if name == "digits":
+        return Source(name, "embedded", (DIGITS_FILE,), read_digits)
+    home = folder / name
+    if not home.is_dir():
+        near = difflib.get_close_matches(name, [*EMBEDDED, *_names(folder)], n=1)
+        hint = f'; did you mean "{near[0]}"?' if near else ""
+        raise DataError(
+            f'data set "{name}" is not embedded ({", ".join(EMBEDDED)}) and {home} does not exist{hint} '
+            f"Put its files there as {LAYOUTS}; --data-dir or OVERPARAM_DATA names another directory than {folder}"
+        )
+    source = _detect(name, home)
+    if source is None:
+        raise DataError(f"{home} holds no data set this version reads; expected {LAYOUTS}")
+    return source
+
+
+def _detect(name: str, home: Path) -> Source | None:
+    shards = {part: tuple(sorted(home.glob(f"{part}-*.parquet"))) for part in ("train", "test")}
+    if all(shards.values()):
+        return Source(name, "Parquet", shards["train"] + shards["test"], lambda: read_parquet(dict(shards)))
+    idx = {(part, kind): _idx_file(home, part, kind) for part in ("train", "t10k") for kind in ("images", "labels")}
+    if all(idx.values()):
+        files = {key: file for key, file in idx.items() if file is not None}
+        images, labels = ({"train": files["train", k], "test": files["t10k", k]} for k in ("images", "labels"))
+        return Source(name, "IDX", tuple(files.values()), lambda: read_mnist(images, labels))
+    batches = {"train": tuple(sorted(home.glob("data_batch_*.bin"))), "test": tuple(home.glob("test_batch.bin"))}
+    if all(batches.values()):
+        return Source(name, "CIFAR-10 binary", batches["train"] + batches["test"], lambda: read_cifar10(dict(batches)))
+    if len(npz := tuple(home.glob("*.npz"))) == 1:
+        return Source(name, ".npz", npz, lambda: read_npz(npz[0]))
+    if (home / "train").is_dir() and (home / "test").is_dir():
+        return Source(name, "image folder", tuple(image_files(home)), lambda: read_folder(home))
+    return None
+
+
+def _idx_file(home: Path, part: str, kind: str) -> Path | None:
+    return next(iter(sorted(home.glob(f"{part}-{kind}*ubyte*"))), None)
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
+
+
+def available(data_dir: Path | None = None) -> list[tuple[str, str, str]]:
+    """Name, layout and place of every data set that can be used now."""
+    folder = _folder(data_dir)
+    embedded = [("digits", "8×8 images, 1,297 + 500", "embedded"), ("mnist1d", "signals, any size", "generated")]
+    found = [(name, source.layout, str(folder / name)) for name in _names(folder) if (source := _detect(name, folder / name))]
+    return embedded + found

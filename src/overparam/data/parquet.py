@@ -1,0 +1,78 @@
+"""Parquet files in Hugging Face layout: an image column struct{bytes, path} and a label column."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from PIL import Image, UnidentifiedImageError
+
+from overparam.data.types import Array, DataError
+
+IMAGE_COLUMNS = ("image", "img")
+
+
+def read_parquet(parts: dict[str, Sequence[Path]]) -> dict[str, Array]:
+    """Decode the shards of "train" and "test" into uint8 images (N, C, H, W) and labels.
+
+    Raises:
+        DataError: a file is truncated, lacks a column, or its images differ in size.
+    """
+    raw: dict[str, Array] = {}
+    for part, files in parts.items():
+        tables = [_read(file) for file in files]
+        raw[f"{part}_x"] = stack_images(
+            [image for file, table in zip(files, tables, strict=True) for image in _decode(file, table)], files[0].parent
+        )
+        raw[f"{part}_y"] = np.concatenate([table["label"].to_numpy() for table in tables])
+    return raw
+
+
+def _read(file: Path) -> pl.DataFrame:
+    try:
+        table = pl.read_parquet(file)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(f"{file} cannot be read as Parquet ({_first_line(error)}); it may be truncated: get it again") from None
+    image = next((name for name in IMAGE_COLUMNS if name in table.columns), None)
+    if image is None or "label" not in table.columns:
+        have = ", ".join(table.columns)
+        raise DataError(f"{file} has the columns {have}; it needs label and one of {', '.join(IMAGE_COLUMNS)}")
+    if not isinstance(table[image].dtype, pl.Struct) or "bytes" not in {f.name for f in table[image].dtype.fields}:
+        raise DataError(f"{file}: column {image} is {table[image].dtype}; a struct with the field bytes is needed")
+    if table["label"].null_count() or not table["label"].dtype.is_integer():
+        raise DataError(f"{file}: column label is {table['label'].dtype}; whole numbers without gaps are needed")
+    return table.select(pl.col(image).struct.field("bytes").alias("bytes"), "label")
+
+
+def _decode(file: Path, table: pl.DataFrame) -> list[Array]:
+    return [decode_image(content, f"{file}, row {row}") for row, content in enumerate(table["bytes"])]
+
+
+def decode_image(content: bytes | None, where: str) -> Array:
+    """Image bytes → uint8 (C, H, W), one channel for grey and three for colour."""
+    try:
+        with Image.open(io.BytesIO(content or b"")) as image:
+            pixels = np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise DataError(f"{where} is not a readable image ({_first_line(error)})") from None
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def stack_images(images: list[Array], where: Path) -> Array:
+    """Stack images of one size.
+
+    Raises:
+        DataError: there are none, or their sizes differ.
+    """
+    if not images:
+        raise DataError(f"{where} holds no images")
+    shapes = {image.shape for image in images}
+    if len(shapes) > 1:
+        named = " and ".join(f"{c} channels {h}×{w}" for c, h, w in sorted(shapes)[:2])
+        raise DataError(f"{where} mixes image sizes ({named}); all images of a data set must have one size")
+    return np.stack(images)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

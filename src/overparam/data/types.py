@@ -1,0 +1,63 @@
+"""What a data set is, and what a run sees of it."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from overparam.store.digests import digest_arrays
+
+Array = NDArray[np.generic]
+
+
+class DataError(ValueError):
+    """Something is wrong with a data set; the message says what and what to do."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Decoded content: images as uint8 (N, C, H, W) or signals as float32 (N, L), labels as int64 (N,).
+
+    `mean` and `std` are per channel; for images they refer to pixels scaled to [0, 1].
+    """
+
+    name: str
+    train_x: Array
+    train_y: NDArray[np.int64]
+    test_x: Array
+    test_y: NDArray[np.int64]
+    num_classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of the decoded arrays, whatever file format they came from."""
+        return digest_arrays(self.arrays())
+
+    def arrays(self) -> dict[str, Array]:
+        return {"train_x": self.train_x, "train_y": self.train_y, "test_x": self.test_x, "test_y": self.test_y}
+
+
+@dataclass(frozen=True)
+class Split:
+    """Examples as a network gets them: float32 inputs and int64 labels."""
+
+    x: NDArray[np.float32]
+    y: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What a `DataSpec` selects. `flipped` lists the training examples whose labels are wrong."""
+
+    train: Split
+    val: Split
+    test: Split
+    clean_train_y: NDArray[np.int64]
+    flipped: NDArray[np.int64]
+    noise_digest: str
+    digest: str
+    num_classes: int
+    input_shape: tuple[int, ...]

@@ -1,0 +1,140 @@
+"""One run, from spec to store: same bits however it is carried out."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from overparam import execute as module
+from overparam.execute import Execution, Interrupted, Session, UnsupportedSpec, execute, load_state, read, train
+from overparam.identity import run_id
+from overparam.specs import CNN, MLP, SGD, DataSpec, Magnitude, Rewind, RunSpec, TrainSpec
+from overparam.store.digests import digest_arrays
+from overparam.store.store import Store, StoreError
+
+DATA = DataSpec(name="digits", num_train=200, num_test=100)
+
+
+def spec(**fields: object) -> RunSpec:
+    base = {
+        "data": DATA,
+        "model": CNN(channels=2),
+        "train": TrainSpec(optimizer=SGD(lr=0.05), batch_size=32, epochs=4),
+    }
+    return RunSpec.model_validate(base | fields)
+
+
+def final_digest(run: module.Run) -> str:
+    return str(run.result["states"][str(run.result["steps"])])
+
+
+def test_train_gives_a_run_with_final_values_and_curves(tmp_path: Path) -> None:
+    run = train(spec(), store=tmp_path)
+    assert run.status == "ok"
+    assert run.run_id == run_id(run.spec)
+    assert 0.5 < run.train_accuracy <= 1.0
+    assert 0.0 <= run.test_accuracy <= 1.0
+    assert math.isnan(run.val_loss)
+    assert run.curves["step"].to_list() == [7, 14, 21, 28]
+    assert run.curves["test_accuracy"][-1] == run.test_accuracy
+    assert run.weights("init").keys() == run.weights("final").keys() == run.weights(0).keys()
+
+
+def test_validation_examples_are_evaluated(tmp_path: Path) -> None:
+    run = train(spec(data=DATA.model_copy(update={"num_val": 50})), store=tmp_path)
+    assert 0.0 < run.val_accuracy <= 1.0
+
+
+def test_same_spec_same_bits_and_seeds_and_streams_matter(tmp_path: Path) -> None:
+    first, again = (train(spec(), store=tmp_path / name) for name in "ab")
+    assert final_digest(first) == final_digest(again)
+    others = [spec(seed=1), spec(streams={"order": 1}), spec(streams={"init": 1})]
+    digests = {final_digest(train(other, store=tmp_path / "a")) for other in others}
+    assert len(digests | {final_digest(first)}) == 4
+
+
+def test_a_finished_run_is_not_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = train(spec(), store=tmp_path)
+    monkeypatch.setattr(module, "Session", None)
+    assert train(spec(), store=tmp_path).result == first.result
+
+
+@pytest.mark.parametrize("stop_at", [1, 2, 3])
+def test_interrupted_and_resumed_is_uninterrupted(tmp_path: Path, stop_at: int) -> None:
+    straight = execute(spec(), Execution(store=tmp_path / "straight"), frozenset({9}))
+    calls = iter(range(100))
+    execution = Execution(store=tmp_path / "broken")
+    with pytest.raises(Interrupted, match="its checkpoint is kept"):
+        execute(spec(), execution, frozenset({9}), lambda: next(calls) >= stop_at)
+    assert not Store(execution.store).has(run_id(spec()))
+    resumed = execute(spec(), execution, frozenset({9}))
+    assert resumed.result["states"] == straight.result["states"]
+    assert resumed.result["curves"] == straight.result["curves"]
+
+
+def test_checkpoint_of_another_environment_is_refused(tmp_path: Path) -> None:
+    execution = Execution(store=tmp_path)
+    with pytest.raises(Interrupted):
+        execute(spec(), execution, should_stop=lambda: True)
+    with pytest.raises(StoreError, match=r"another numeric environment \(threads 1 → 2\)"):
+        execute(spec(), Execution(store=tmp_path, threads=2))
+    assert execute(spec(), Execution(store=tmp_path, threads=2, allow_mixed=True)).status == "ok"
+
+
+def test_a_cache_hit_under_other_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(spec(), store=tmp_path)
+    monkeypatch.setattr(module, "content_digest", lambda spec, data_dir: "0" * 32)
+    with pytest.raises(StoreError, match="was trained on digits data with digest"):
+        train(spec(), store=tmp_path)
+
+
+def test_an_unsaved_step_is_replayed_to_the_same_end(tmp_path: Path) -> None:
+    execution = Execution(store=tmp_path / "later")
+    execute(spec(), execution)
+    asked = execute(spec(), Execution(store=tmp_path / "asked"), frozenset({9}))
+    replayed = load_state(spec(), 9, execution)
+    assert digest_arrays(replayed.arrays()) == asked.result["states"]["9"]
+    assert Store(execution.store).steps(run_id(spec())) == {0, 9, 28}
+    with pytest.raises(StoreError, match=r"steps 0 … 28; step 29 does not exist"):
+        load_state(spec(), 29, execution)
+
+
+def test_a_replay_that_ends_elsewhere_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    execution = Execution(store=tmp_path)
+    execute(spec(), execution)
+    monkeypatch.setattr(Session, "order", lambda self, epoch: module.torch.arange(200))
+    with pytest.raises(StoreError, match="does not end in the stored weights"):
+        load_state(spec(), 9, execution)
+
+
+@pytest.mark.parametrize("step", [0, 9])
+def test_rewinding_without_a_mask_is_the_dense_run(tmp_path: Path, step: int) -> None:
+    rewound = train(spec(init=Rewind(of=spec(), step=step)), store=tmp_path)
+    assert final_digest(rewound) == final_digest(train(spec(), store=tmp_path))
+
+
+def test_one_run_meets_several_targets(tmp_path: Path) -> None:
+    target = TrainSpec(
+        optimizer=SGD(lr=0.02), batch_size=32, epochs=60, until_train_loss=(0.5, 0.1), schedule="constant"
+    )
+    run = train(spec(model=MLP(width=16), train=target), store=tmp_path)
+    assert run.status == "ok"
+    assert run.result["targets_reached"] == [0.5, 0.1]
+    assert abs(run.train_loss / 0.1 - 1) <= 0.1
+
+
+def test_divergence_is_a_result(tmp_path: Path) -> None:
+    wild = TrainSpec(optimizer=SGD(lr=1e8), batch_size=32, epochs=4)
+    run = train(spec(model=MLP(width=16), train=wild), store=tmp_path)
+    assert run.status == "diverged"
+    assert run.result["diverged_at"] is not None
+    assert math.isfinite(run.result["last_finite_loss"])
+    assert read(run.spec, Execution(store=tmp_path)).status == "diverged"
+
+
+def test_what_this_version_cannot_train_is_said_before_training(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedSpec, match='mask kind "magnitude" is not trained'):
+        train(spec(mask=Magnitude(of=spec(), fraction=0.2)), store=tmp_path)
+    linear = TrainSpec(optimizer=SGD(lr=0.05), batch_size=32, epochs=1, linearize=True)
+    with pytest.raises(UnsupportedSpec, match="linearize=true"):
+        train(spec(train=linear), store=tmp_path)

@@ -1,0 +1,109 @@
+"""The store: one rename publishes a run, readers verify, damage is named."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from overparam import paths
+from overparam.identity import RunId
+from overparam.store.digests import digest_arrays
+from overparam.store.provenance import differences, environment
+from overparam.store.store import Store, StoreError
+
+ID = RunId("ab" + "0" * 30)
+STATES = {0: {"w": np.arange(4, dtype=np.float32)}, 7: {"w": np.ones(4, dtype=np.float32)}}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    made = Store(tmp_path / "runs")
+    made.write(ID, '{"a": 1}', {"status": "ok", "loss": 0.1}, STATES)
+    return made
+
+
+def test_a_written_run_reads_back(store: Store) -> None:
+    assert store.has(ID)
+    assert list(store.run_ids()) == [ID]
+    assert store.result(ID)["loss"] == 0.1
+    assert store.spec_json(ID) == '{"a": 1}'
+    assert store.steps(ID) == {0, 7}
+    assert (store.state(ID, 7)["w"] == 1).all()
+    assert not any((store.root / "partial").iterdir())
+
+
+def test_creating_a_store_writes_nothing(tmp_path: Path) -> None:
+    assert not Store(tmp_path / "runs").has(ID)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_first_result_stays_if_two_processes_finish(store: Store) -> None:
+    store.write(ID, '{"a": 2}', {"status": "ok", "loss": 0.2}, STATES)
+    assert store.result(ID)["loss"] == 0.1
+
+
+@pytest.mark.parametrize("file", ["result.json", "spec.json", "states/000000007.safetensors"])
+@pytest.mark.parametrize("damage", ["flip", "truncate"])
+def test_damage_is_found_and_named(store: Store, file: str, damage: str) -> None:
+    path = paths.run_dir(store.root, ID) / file
+    content = bytearray(path.read_bytes())
+    if damage == "flip":
+        content[-6] ^= 1
+    path.write_bytes(bytes(content if damage == "flip" else content[: len(content) // 2]))
+    with pytest.raises(StoreError, match=r"delete the run's directory"):
+        store.result(ID), store.spec_json(ID), store.state(ID, 7)
+
+
+def test_missing_runs_and_steps_are_named(store: Store) -> None:
+    with pytest.raises(StoreError, match="not finished"):
+        store.result(RunId("cd" + "0" * 30))
+    with pytest.raises(StoreError, match="holds the steps 0, 7, not 3"):
+        store.state(ID, 3)
+
+
+def test_a_half_written_draft_is_never_seen(store: Store) -> None:
+    draft = paths.draft_dir(store.root, RunId("ef" + "0" * 30), "x")
+    draft.mkdir(parents=True)
+    paths.result_file(draft).write_text("{")
+    assert list(store.run_ids()) == [ID]
+
+
+def test_states_can_be_added(store: Store) -> None:
+    store.add_states(ID, {3: {"w": np.zeros(4, dtype=np.float32)}})
+    assert store.steps(ID) == {0, 3, 7}
+    assert store.result(ID)["loss"] == 0.1
+
+
+def test_checkpoint_round_trip_and_damage(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert store.checkpoint(ID) is None
+    store.save_checkpoint(ID, STATES[0], {"step": 5})
+    found = store.checkpoint(ID)
+    assert found is not None
+    assert found[1] == {"step": 5}
+    file = paths.checkpoint_file(paths.partial_dir(tmp_path, ID))
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(bytes(content))
+    assert store.checkpoint(ID) is None
+    file.write_bytes(bytes(content[:20]))
+    assert store.checkpoint(ID) is None
+
+
+@given(values=st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=8))
+def test_digest_depends_on_names_shapes_types_and_bytes(values: list[float]) -> None:
+    array = np.array(values, dtype=np.float32)
+    digest = digest_arrays({"a": array})
+    assert digest == digest_arrays({"a": array.copy()})
+    assert digest != digest_arrays({"b": array})
+    assert digest != digest_arrays({"a": array.reshape(1, -1)})
+    assert digest != digest_arrays({"a": array.astype(np.float64)})
+    assert digest != digest_arrays({"a": np.nextafter(array, np.float32(np.inf), dtype=np.float32)})
+
+
+def test_environment_differences_name_only_what_bits_depend_on() -> None:
+    ours = environment("cpu", 1)
+    assert differences(ours, ours | {"python": "other"}) == ""
+    assert differences(ours, ours | {"threads": "4"}) == "threads 4 → 1"

@@ -1,0 +1,142 @@
+"""The loop against a naive transcription, its stops, its statuses and its states."""
+
+import math
+from collections.abc import Iterator
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from overparam.measure.risk import Risk, risk
+from overparam.models.build import build
+from overparam.rng.torch_generators import torch_generator
+from overparam.specs import CNN, SGD, Adam, TrainSpec
+from overparam.training.loop import Moment, train_loop
+from overparam.training.state import State, state_from_arrays
+from overparam.training.status import status_of
+
+N = 50
+GENERATOR = torch_generator(0, "data")
+X = torch.randn(N, 1, 8, 8, generator=GENERATOR)
+Y = torch.randint(0, 3, (N,), generator=GENERATOR)
+
+
+def order(epoch: int) -> Tensor:
+    return torch.randperm(N, generator=torch_generator(7, "order", epoch))
+
+
+def model() -> nn.Module:
+    return build(CNN(channels=2), (1, 8, 8), 3, generator=torch_generator(1, "init"))
+
+
+def spec(**fields: object) -> TrainSpec:
+    return TrainSpec.model_validate({"optimizer": SGD(lr=0.05), "batch_size": 16, "epochs": 5} | fields)
+
+
+def moments(train: TrainSpec, stops: set[int], start: State | None = None, x: Tensor = X) -> Iterator[Moment]:
+    return train_loop(model(), x, Y, train, order=order, stops=frozenset(stops), start=start)
+
+
+def final(train: TrainSpec) -> Moment:
+    return list(moments(train, set()))[-1]
+
+
+def same(a: State, b: State) -> bool:
+    left, right = a.arrays(), b.arrays()
+    return left.keys() == right.keys() and all((left[k] == right[k]).all() for k in left)
+
+
+def naive(train: TrainSpec, num_steps: int) -> dict[str, Tensor]:
+    """Momentum SGD with a per-epoch cosine, written out from its definition."""
+    net, velocity = model(), {}
+    for step in range(num_steps):
+        epoch, position = divmod(step, 4)
+        lr = 0.05 * 0.5 * (1 + math.cos(math.pi * epoch / 5))
+        chosen = order(epoch)[position * 16 : (position + 1) * 16]
+        loss = F.cross_entropy(net(X[chosen]), Y[chosen])
+        gradients = torch.autograd.grad(loss, list(net.parameters()))
+        with torch.no_grad():
+            for (name, parameter), gradient in zip(net.named_parameters(), gradients, strict=True):
+                velocity[name] = gradient if name not in velocity else 0.9 * velocity[name] + gradient
+                parameter -= lr * velocity[name]
+    return dict(net.named_parameters())
+
+
+def test_loop_is_momentum_sgd_with_cosine_over_all_examples() -> None:
+    expected, found = naive(spec(), 20), final(spec()).state().weights
+    for name, value in expected.items():
+        assert torch.allclose(found[name], value, rtol=1e-4, atol=1e-6), name
+
+
+def test_moments_come_at_the_steps_asked_for_and_at_the_end() -> None:
+    found = [(m.step, m.end) for m in moments(spec(), {0, 3, 7, 999})]
+    assert found == [(0, None), (3, None), (7, None), (20, "length")]
+
+
+@pytest.mark.parametrize("optimizer", [SGD(lr=0.05), SGD(lr=0.05, momentum=0.0, weight_decay=0.01), Adam(lr=0.01)])
+@pytest.mark.parametrize("at", [0, 5, 8, 20])
+def test_going_on_from_a_state_ends_in_the_same_bits(optimizer: SGD | Adam, at: int) -> None:
+    train = spec(optimizer=optimizer)
+    stops = {m.step: m.state() for m in moments(train, {at})}
+    restored = state_from_arrays(at, stops[at].arrays())
+    again = list(moments(train, set(), start=restored))[-1]
+    assert same(again.state(), stops[20])
+
+
+def test_what_a_caller_measures_does_not_change_the_run() -> None:
+    for moment in moments(spec(), set(range(20))):
+        risk(moment.model, X, Y)
+        moment.state()
+    assert same(moment.state(), final(spec()).state())
+
+
+def test_full_batch_is_one_pass_in_stored_order() -> None:
+    full, as_number = (final(spec(batch_size=size, epochs=3)) for size in ("full", N))
+    assert full.step == 3
+    assert same(full.state(), as_number.state())
+
+
+def test_steps_bound_a_run_in_the_middle_of_an_epoch() -> None:
+    assert final(spec(epochs=None, steps=6)).step == 6
+
+
+def test_run_stops_at_its_target_loss() -> None:
+    train = spec(epochs=200, until_train_loss=(0.5, 0.2), schedule="constant", optimizer=SGD(lr=0.01))
+    found = [m for m in moments(train, set()) if m.reached]
+    assert [m.reached for m in found] == [(0.5,), (0.2,)]
+    assert found[-1].end == "target"
+    assert abs(risk(found[-1].model, X, Y).loss / 0.2 - 1) <= 0.1
+
+
+def test_unreached_target_ends_at_the_cap() -> None:
+    moment = final(spec(epochs=1, until_train_loss=1e-3, schedule="constant"))
+    assert moment.end == "length"
+    assert status_of("length", Risk(0.5, 0.9, 50), 3, "cross_entropy", has_target=True) == "censored"
+
+
+def test_non_finite_loss_ends_the_run_and_is_dated() -> None:
+    moment = final(spec(optimizer=SGD(lr=1e6)))
+    assert moment.end == "diverged"
+    assert moment.diverged_at is not None and 1 < moment.diverged_at <= 20
+    assert moment.last_finite_loss is not None and math.isfinite(moment.last_finite_loss)
+    bad = X.clone()
+    bad[int(order(0)[0])] = torch.nan
+    first = list(moments(spec(), set(), x=bad))[-1]
+    assert (first.diverged_at, first.last_finite_loss) == (1, None)
+
+
+@pytest.mark.parametrize(
+    ("end", "train", "status"),
+    [
+        ("length", Risk(0.1, 0.99, 50), "ok"),
+        ("length", Risk(0.98 * math.log(10), 0.5, 50), "collapsed"),
+        ("length", Risk(1.0, 0.15, 50), "collapsed"),
+        ("length", Risk(1.0, 0.16, 50), "ok"),
+        ("diverged", Risk(0.1, 0.99, 50), "diverged"),
+        ("length", Risk(math.nan, 0.1, 50), "diverged"),
+        ("target", Risk(0.1, 0.99, 50), "ok"),
+    ],
+)
+def test_statuses_follow_their_rules(end: str, train: Risk, status: str) -> None:
+    assert status_of(end, train, 10, "cross_entropy", has_target=end == "target") == status  # type: ignore[arg-type]
