@@ -89,7 +89,7 @@ class Run:
 
     def state(self, step: int | Literal["init", "final"]) -> State:
         """Whole state at a step. A step that was not stored is replayed, and the replay must end in the same bits."""
-        number = {"init": 0, "final": int(self.result["steps"])}.get(str(step), step)
+        number = {"init": first_step(self.spec), "final": int(self.result["steps"])}.get(str(step), step)
         assert isinstance(number, int)
         return load_state(self.spec, number, self.execution)
 
@@ -171,15 +171,20 @@ def load_state(spec: RunSpec, step: int, execution: Execution) -> State:
     return state_from_arrays(step, Store(execution.store).state(run.run_id, step))
 
 
+def first_step(spec: RunSpec) -> int:
+    """The step a run starts at: 0, or where it was rewound to."""
+    return spec.init.step if isinstance(spec.init, Rewind) else 0
+
+
 def replay(run: Run, steps: frozenset[int]) -> None:
     """Train again from the nearest stored state and add the states at `steps` to the store.
 
     Raises:
         StoreError: a step lies outside the run, or the replay does not end in the stored final bits.
     """
-    last = int(run.result["steps"])
-    if outside := [step for step in steps if not 0 <= step <= last]:
-        raise StoreError(f"run {run.run_id} has the steps 0 … {last}; step {outside[0]} does not exist")
+    first, last = first_step(run.spec), int(run.result["steps"])
+    if outside := [step for step in steps if not first <= step <= last]:
+        raise StoreError(f"run {run.run_id} has the steps {first} … {last}; step {outside[0]} does not exist")
     store = Store(run.execution.store)
     stored = sorted(int(step) for step in run.result["states"])
     nearest = max(step for step in stored if step <= min(steps))
@@ -244,14 +249,15 @@ class Session:
         """Train to the end, with evaluations and checkpoints on the way, and store the run."""
         start = self.resume() or self.start()
         evaluate_at = self.timetable.log_spaced(self.execution.evaluations)
-        keep = self.save_steps | {0}
+        keep = self.save_steps | {first_step(self.spec)}
         stops = evaluate_at | keep | frozenset(self.timetable.epoch_ends())
         began = saved = time.monotonic()
         for moment in self.moments(start, stops):
             if moment.step in keep or moment.end:
                 self.states[moment.step] = moment.state()
             self.reached += moment.reached
-            if moment.step in evaluate_at or moment.reached or moment.end:
+            seen = bool(self.rows) and self.rows[-1]["step"] == moment.step  # a checkpoint holds its own row
+            if not seen and (moment.step in evaluate_at or moment.reached or moment.end):
                 self.rows.append(self.evaluate(moment))
             if moment.end:
                 self.finish(moment, self.seconds + time.monotonic() - began)

@@ -26,8 +26,20 @@ def order(epoch: int) -> Tensor:
     return torch.randperm(N, generator=torch_generator(7, "order", epoch))
 
 
+@pytest.fixture(autouse=True, params=[torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels_last"])
+def layout(request: pytest.FixtureRequest) -> torch.memory_format:
+    """Every test runs in both memory layouts: fused optimizers walk memory, so a mixed layout would mix weights up."""
+    Layout.current = request.param
+    return Layout.current
+
+
+class Layout:
+    current = torch.contiguous_format
+
+
 def model() -> nn.Module:
-    return build(CNN(channels=2), (1, 8, 8), 3, generator=torch_generator(1, "init"))
+    net = build(CNN(channels=2), (1, 8, 8), 3, generator=torch_generator(1, "init"))
+    return net.to(memory_format=Layout.current)  # type: ignore[call-overload, no-any-return]
 
 
 def spec(**fields: object) -> TrainSpec:
@@ -35,6 +47,7 @@ def spec(**fields: object) -> TrainSpec:
 
 
 def moments(train: TrainSpec, stops: set[int], start: State | None = None, x: Tensor = X) -> Iterator[Moment]:
+    x = x.contiguous(memory_format=Layout.current)
     return train_loop(model(), x, Y, train, order=order, stops=frozenset(stops), start=start)
 
 

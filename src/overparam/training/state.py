@@ -59,9 +59,12 @@ def restore(state: State, model: nn.Module, optimizer: torch.optim.Optimizer) ->
         parameter.copy_(state.weights[name])
     for name, buffer in model.named_buffers():
         buffer.copy_(state.buffers[name])
-    names = [name for name, _ in model.named_parameters()]
+    parameters = dict(model.named_parameters())
+    names = list(parameters)
     slots: dict[int, Tensors] = {}
     for key, value in state.optimizer.items():
         name, _, slot = key.rpartition("/")
-        slots.setdefault(names.index(name), {})[slot] = value
+        # Fused optimizers walk memory, not indices: a slot must have its parameter's layout (channels-last or not).
+        like = parameters[name] if value.shape == parameters[name].shape else value
+        slots.setdefault(names.index(name), {})[slot] = torch.empty_like(like, dtype=value.dtype).copy_(value)
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
