@@ -170,7 +170,7 @@ def plan(
 ) -> None:
     """Say what would run: cached and missing runs, cost, disk, and the power of each claim."""
     from overparam import progress
-    from overparam.analyse.power import claim_power
+    from overparam.analyse.power import power as claim_power
     from overparam.costs import CostModel, disk_bytes
     from overparam.laboratory import cost_of
 

@@ -251,7 +251,7 @@ class Session:
         evaluate_at = self.timetable.log_spaced(self.execution.evaluations)
         keep = self.save_steps | {first_step(self.spec)}
         stops = evaluate_at | keep | frozenset(self.timetable.epoch_ends())
-        began = saved = time.monotonic()
+        began, saved = time.process_time(), time.monotonic()
         for moment in self.moments(start, stops):
             if moment.step in keep or moment.end:
                 self.states[moment.step] = moment.state()
@@ -260,10 +260,10 @@ class Session:
             if not seen and (moment.step in evaluate_at or moment.reached or moment.end):
                 self.rows.append(self.evaluate(moment))
             if moment.end:
-                self.finish(moment, self.seconds + time.monotonic() - began)
+                self.finish(moment, self.seconds + time.process_time() - began)
             elif should_stop() or time.monotonic() - saved >= self.execution.checkpoint_seconds:
                 saved = time.monotonic()
-                self.checkpoint(moment, self.seconds + saved - began)
+                self.checkpoint(moment, self.seconds + time.process_time() - began)
                 if should_stop():
                     raise Interrupted(f"run {self.run_id} stopped at step {moment.step}; its checkpoint is kept")
 

@@ -26,7 +26,9 @@ def order(epoch: int) -> Tensor:
     return torch.randperm(N, generator=torch_generator(7, "order", epoch))
 
 
-@pytest.fixture(autouse=True, params=[torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels_last"])
+@pytest.fixture(
+    autouse=True, params=[torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels_last"]
+)
 def layout(request: pytest.FixtureRequest) -> torch.memory_format:
     """Every test runs in both memory layouts: fused optimizers walk memory, so a mixed layout would mix weights up."""
     Layout.current = request.param

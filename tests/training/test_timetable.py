@@ -34,7 +34,9 @@ def test_cosine_is_annealed_per_epoch_from_lr_towards_zero() -> None:
     assert table(100, 25, epochs=10, schedule="constant").lr(39) == 0.1
 
 
-@given(num_train=st.integers(1, 500), batch_size=st.integers(1, 500), steps=st.integers(1, 300), count=st.integers(1, 12))
+@given(
+    num_train=st.integers(1, 500), batch_size=st.integers(1, 500), steps=st.integers(1, 300), count=st.integers(1, 12)
+)
 def test_evaluations_are_epoch_ends_with_the_last(num_train: int, batch_size: int, steps: int, count: int) -> None:
     calendar = table(num_train, batch_size, steps=steps)
     moments = calendar.log_spaced(count)

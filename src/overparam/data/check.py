@@ -48,13 +48,16 @@ def _check_part(name: str, part: str, x: Array, y: Array) -> None:
     if len(x) != len(y):
         raise DataError(f"{name}: {len(x)} {part} inputs but {len(y)} labels; one label per input is needed")
     if not np.issubdtype(y.dtype, np.integer) or y.ndim != 1:
-        raise DataError(f"{name}: {part} labels are {y.dtype} of shape {y.shape}; whole numbers of shape (N,) are needed")
+        raise DataError(
+            f"{name}: {part} labels are {y.dtype} of shape {y.shape}; whole numbers of shape (N,) are needed"
+        )
     if y.min() < 0 or y.max() >= 10_000:
         bad = int(y.min()) if y.min() < 0 else int(y.max())
         raise DataError(f"{name}: {part} label {bad} is out of range; labels count from 0 to K − 1")
     if not (x.dtype == np.uint8 and x.ndim == 4) and not (x.dtype == np.float32 and x.ndim == 2):
         raise DataError(
-            f"{name}: {part} inputs are {x.dtype} of shape {x.shape}; images are uint8 (N, C, H, W), signals float32 (N, L)"
+            f"{name}: {part} inputs are {x.dtype} of shape {x.shape}; images are uint8 (N, C, H, W), "
+            "signals float32 (N, L)"
         )
 
 

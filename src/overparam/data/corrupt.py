@@ -1,5 +1,7 @@
 """Choosing a subset and making labels wrong. Pure functions of arrays and a data seed."""
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,7 +15,7 @@ Indices = NDArray[np.int64]
 def select_first(labels: Indices, sizes: tuple[int, ...]) -> tuple[Indices, ...]:
     """Consecutive runs of examples in stored order."""
     bounds = np.cumsum((0, *sizes))
-    return tuple(np.arange(a, b, dtype=np.int64) for a, b in zip(bounds[:-1], bounds[1:], strict=True))
+    return tuple(np.arange(a, b, dtype=np.int64) for a, b in pairwise(bounds))
 
 
 def select_balanced(labels: Indices, sizes: tuple[int, ...], data_seed: int, purpose: str) -> tuple[Indices, ...]:

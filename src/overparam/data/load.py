@@ -98,8 +98,8 @@ def _choose_train(spec: DataSpec, data: Dataset) -> tuple[Indices, Indices]:
     num_train = pool - spec.num_val if spec.num_train is None else spec.num_train
     if num_train < 1 or num_train + spec.num_val > pool:
         raise DataError(
-            f"{spec.name}: num_train={spec.num_train} and num_val={spec.num_val} need {max(num_train, 1) + spec.num_val} "
-            f"examples, but the training pool has {pool}; ask for fewer"
+            f"{spec.name}: num_train={spec.num_train} and num_val={spec.num_val} do not fit into a training pool of "
+            f"{pool} examples; ask for fewer"
         )
     train, val = _choose(spec, data.train_y, (num_train, spec.num_val), "subset")
     return train, val
@@ -190,5 +190,5 @@ def available(data_dir: Path | None = None) -> list[tuple[str, str, str]]:
     """Name, layout and place of every data set that can be used now."""
     folder = _folder(data_dir)
     embedded = [("digits", "8×8 images, 1,297 + 500", "embedded"), ("mnist1d", "signals, any size", "generated")]
-    found = [(name, source.layout, str(folder / name)) for name in _names(folder) if (source := _detect(name, folder / name))]
-    return embedded + found
+    detected = [(name, _detect(name, folder / name)) for name in _names(folder)]
+    return embedded + [(name, source.layout, str(folder / name)) for name, source in detected if source]

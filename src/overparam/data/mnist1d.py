@@ -41,7 +41,7 @@ def generate(num_train: int, num_test: int, data_seed: int) -> dict[str, Array]:
     fresh samples.
     """
     seed = PUBLISHED_SEED if data_seed == 0 else key(data_seed, "mnist1d") % 2**32
-    draws = np.random.RandomState(seed)  # noqa: NPY002 - the published set was drawn from this stream
+    draws = np.random.RandomState(seed)
     per_class = -(-(num_train + num_test) // len(SHAPES))
     signals = np.stack([_signal(shape, draws) for shape in _templates() for _ in range(per_class)])
     labels = np.repeat(np.arange(len(SHAPES)), per_class)
@@ -57,7 +57,8 @@ def _templates() -> Signal:
     x = np.array(SHAPES)
     x -= x.mean(1, keepdims=True)
     x /= x.std(1, keepdims=True)
-    return (x - x[:, :1]) / 6.0
+    started: Signal = (x - x[:, :1]) / 6.0
+    return started
 
 
 def _signal(shape: Signal, draws: "np.random.RandomState") -> Signal:

@@ -20,11 +20,15 @@ def read_idx(file: Path) -> Array:
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{file} cannot be decompressed ({error}); it may be truncated: get it again") from None
     if len(content) < 8 or content[:3] != b"\x00\x00\x08":
-        raise DataError(f"{file} is not an IDX file of bytes: its first four bytes are {content[:4].hex() or 'missing'}")
+        raise DataError(
+            f"{file} is not an IDX file of bytes: its first four bytes are {content[:4].hex() or 'missing'}"
+        )
     header = 4 + 4 * content[3]
     shape = tuple(np.frombuffer(content[4:header], dtype=">u4").tolist())
     if len(content) != header + math.prod(shape):
-        raise DataError(f"{file} is truncated: {len(content):,} bytes, but its header promises {header + math.prod(shape):,}")
+        raise DataError(
+            f"{file} is truncated: {len(content):,} bytes, but its header promises {header + math.prod(shape):,}"
+        )
     return np.frombuffer(content, dtype=np.uint8, offset=header).reshape(shape)
 
 
@@ -50,7 +54,9 @@ def read_cifar10(parts: dict[str, Sequence[Path]]) -> dict[str, Array]:
 def _cifar_records(file: Path) -> Array:
     content = np.frombuffer(file.read_bytes(), dtype=np.uint8)
     if len(content) == 0 or len(content) % CIFAR_RECORD:
-        raise DataError(f"{file} is truncated: {len(content):,} bytes are no multiple of {CIFAR_RECORD} (label + 32×32×3)")
+        raise DataError(
+            f"{file} is truncated: {len(content):,} bytes are no multiple of {CIFAR_RECORD} (label + 32×32×3)"
+        )
     records = content.reshape(-1, CIFAR_RECORD)
     if records[:, 0].max() > 9:
         raise DataError(f"{file}: label {records[:, 0].max()} is out of range; CIFAR-10 labels are 0 … 9")

@@ -23,7 +23,8 @@ def read_parquet(parts: dict[str, Sequence[Path]]) -> dict[str, Array]:
     for part, files in parts.items():
         tables = [_read(file) for file in files]
         raw[f"{part}_x"] = stack_images(
-            [image for file, table in zip(files, tables, strict=True) for image in _decode(file, table)], files[0].parent
+            [image for file, table in zip(files, tables, strict=True) for image in _decode(file, table)],
+            files[0].parent,
         )
         raw[f"{part}_y"] = np.concatenate([table["label"].to_numpy() for table in tables])
     return raw
@@ -33,12 +34,15 @@ def _read(file: Path) -> pl.DataFrame:
     try:
         table = pl.read_parquet(file)
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"{file} cannot be read as Parquet ({_first_line(error)}); it may be truncated: get it again") from None
+        raise DataError(
+            f"{file} cannot be read as Parquet ({_first_line(error)}); it may be truncated: get it again"
+        ) from None
     image = next((name for name in IMAGE_COLUMNS if name in table.columns), None)
     if image is None or "label" not in table.columns:
         have = ", ".join(table.columns)
         raise DataError(f"{file} has the columns {have}; it needs label and one of {', '.join(IMAGE_COLUMNS)}")
-    if not isinstance(table[image].dtype, pl.Struct) or "bytes" not in {f.name for f in table[image].dtype.fields}:
+    kind = table[image].dtype
+    if not isinstance(kind, pl.Struct) or "bytes" not in {field.name for field in kind.fields}:
         raise DataError(f"{file}: column {image} is {table[image].dtype}; a struct with the field bytes is needed")
     if table["label"].null_count() or not table["label"].dtype.is_integer():
         raise DataError(f"{file}: column label is {table['label'].dtype}; whole numbers without gaps are needed")

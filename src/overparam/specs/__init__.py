@@ -19,6 +19,7 @@ from overparam.specs.study import Claim as Claim
 from overparam.specs.study import Design as Design
 from overparam.specs.study import Difference as Difference
 from overparam.specs.study import Level as Level
+from overparam.specs.study import Metric as Metric
 from overparam.specs.study import Point as Point
 from overparam.specs.study import Preset as Preset
 from overparam.specs.study import Slope as Slope

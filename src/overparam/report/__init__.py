@@ -1,0 +1,1 @@
+"""From verdicts and tables to one self-contained page. Torch-free."""

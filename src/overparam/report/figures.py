@@ -1,0 +1,102 @@
+"""Pure figure functions: records and axes in, axes out."""
+
+import io
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from overparam.report.style import RC, looks
+from overparam.report.tables import Row
+
+PANELS = (("test_accuracy", "Test accuracy (%)"), ("gap", "Generalization gap: train − test accuracy (points)"))
+
+
+def sweep_figure(rows: Sequence[Row], frame: pl.DataFrame, factor: str) -> Figure:
+    """Accuracy and gap against the swept factor, every arm: means with 95 % t intervals, seeds as faint dots.
+
+    Numeric levels sit on a log2 axis; named levels have places of their own to the right of it.
+    """
+    with matplotlib.rc_context(dict(RC)):  # type: ignore[arg-type]
+        figure = Figure(figsize=(9.6, 4.6), layout="constrained")
+        places = level_places(rows)
+        for axes, (metric, label) in zip(figure.subplots(1, 2), PANELS, strict=True):
+            draw_panel(axes, rows, frame, metric, places)
+            axes.set_title(label)
+            axes.set_xlabel(factor)
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    return figure
+
+
+def level_places(rows: Sequence[Row]) -> dict[str, float]:
+    """Horizontal position of every level: log2 of its value, then whole steps for named levels."""
+    values = {row["level"]: row["level_value"] for row in rows}
+    numeric = {level: math.log2(value) for level, value in values.items() if value is not None}
+    start = max(numeric.values(), default=0.0) + 1.5
+    named = [level for level, value in values.items() if value is None]
+    return numeric | {level: start + index for index, level in enumerate(named)}
+
+
+def draw_panel(axes: Axes, rows: Sequence[Row], frame: pl.DataFrame, metric: str, places: dict[str, float]) -> Axes:
+    """One line per arm; arms are shifted slightly so that their bars do not hide each other."""
+    arms = list(dict.fromkeys(row["arm"] for row in rows))
+    styles = looks(arms)
+    for index, arm in enumerate(arms):
+        shift = 0.07 * (index - (len(arms) - 1) / 2)
+        mine = [row for row in rows if row["arm"] == arm and not math.isnan(row[metric])]
+        style: dict[str, Any] = dict(styles[arm])
+        _dots(axes, frame.filter((pl.col("arm") == arm) & (pl.col("status") == "ok")), metric, places, shift, style)
+        _line(axes, mine, metric, places, shift, style)
+    ticks = sorted((place, level) for level, place in places.items())
+    axes.set_xticks([place for place, _ in ticks], [level.replace(" ", "\n") for _, level in ticks])
+    return axes
+
+
+def _line(
+    axes: Axes, rows: Sequence[Row], metric: str, places: dict[str, float], shift: float, style: dict[str, Any]
+) -> None:
+    x = [places[row["level"]] + shift for row in rows]
+    y = [100 * row[metric] for row in rows]
+    bars = [[_reach(row, metric, "lower") for row in rows], [_reach(row, metric, "upper") for row in rows]]
+    title = rows[0]["title"] if rows else None
+    numeric = [i for i, row in enumerate(rows) if row["level_value"] is not None]
+    axes.plot(
+        [x[i] for i in numeric], [y[i] for i in numeric], color=style["color"], linestyle=style["linestyle"], lw=1.2
+    )
+    axes.errorbar(
+        x, y, yerr=bars, fmt=style["marker"], color=style["color"], ms=4.5, capsize=2, elinewidth=1.0, label=title
+    )
+
+
+def _reach(row: Row, metric: str, side: str) -> float:
+    bound = row[f"{metric}_{side}"]
+    return 0.0 if math.isnan(bound) else 100 * abs(bound - row[metric])
+
+
+def _dots(
+    axes: Axes, runs: pl.DataFrame, metric: str, places: dict[str, float], shift: float, style: dict[str, Any]
+) -> None:
+    x = [places[level] + shift for level in runs["level"]]
+    axes.scatter(x, [100 * value for value in runs[metric]], s=7, color=style["color"], alpha=0.3, linewidths=0)
+
+
+def to_svg(figure: Figure) -> str:
+    """SVG element without XML head, the same bytes for the same figure."""
+    stream = io.StringIO()
+    with matplotlib.rc_context(dict(RC)):  # type: ignore[arg-type]
+        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    text = stream.getvalue()
+    return text[text.index("<svg") :]
+
+
+def to_png(figure: Figure) -> bytes:
+    """PNG bytes without a date."""
+    stream = io.BytesIO()
+    with matplotlib.rc_context(dict(RC)):  # type: ignore[arg-type]
+        figure.savefig(stream, format="png", dpi=150, metadata={"Software": None})
+    return stream.getvalue()

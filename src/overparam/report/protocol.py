@@ -1,0 +1,42 @@
+"""Specs → the protocol box: what all runs share, and what differs by arm."""
+
+from typing import Any
+
+from overparam.specs.run import RunSpec
+from overparam.specs.study import Arm, Design
+
+HIDDEN = ("kind", "semantics")
+
+
+def flat(spec: RunSpec) -> dict[str, str]:
+    """Dotted field → text, without what is empty by default."""
+    found: dict[str, str] = {}
+    _walk("", spec.model_dump(mode="json"), found)
+    return found
+
+
+def _walk(prefix: str, value: Any, found: dict[str, str]) -> None:
+    if isinstance(value, dict):
+        name = value.get("kind")
+        if name and prefix in ("model", "train.optimizer", "init", "mask"):
+            found[prefix] = str(name)
+        for key, child in value.items():
+            if key not in HIDDEN:
+                _walk(f"{prefix}.{key}" if prefix else key, child, found)
+    elif value is not None:
+        found[prefix] = ", ".join(map(str, value)) if isinstance(value, list) else f"{value}"
+
+
+def shared(design: Design) -> list[tuple[str, str]]:
+    """Fields with the same value in every run of the design; seeds apart."""
+    specs = [flat(level.spec) for arm in design.arms for level in arm.levels]
+    keys = [key for key in specs[0] if key != "seed" and all(s.get(key) == specs[0][key] for s in specs)]
+    return [(key, specs[0][key]) for key in keys]
+
+
+def by_arm(arm: Arm, design: Design) -> list[tuple[str, str]]:
+    """Fields of one arm that the whole design does not share; several values are listed in the levels' order."""
+    common = {key for key, _ in shared(design)} | {"seed"}
+    specs = [flat(level.spec) for level in arm.levels]
+    keys = dict.fromkeys(key for spec in specs for key in spec if key not in common)
+    return [(key, " · ".join(dict.fromkeys(spec.get(key, "–") for spec in specs))) for key in keys]

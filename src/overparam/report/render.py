@@ -1,0 +1,159 @@
+"""Studies' results → one self-contained page, with figures, tables and JSON beside it."""
+
+import json
+import os
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from overparam.analyse.claims import Verdict
+from overparam.report import numbers, protocol, tables
+from overparam.report.figures import sweep_figure, to_png, to_svg
+from overparam.specs.study import Preset, Study
+from overparam.version import __version__
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """All that a report needs to know about one study."""
+
+    study: Study
+    preset: Preset
+    frame: pl.DataFrame
+    verdicts: tuple[Verdict, ...]
+    environment: Mapping[str, str]
+    command: str
+    notes: tuple[str, ...] = ()
+
+
+def render(results: Sequence[StudyResult], out_dir: Path) -> Path:
+    """Write `report.html`, `report.json`, figures and tables into `out_dir`; return the page's path.
+
+    The same results give the same bytes.
+    """
+    sections = [_section(result, out_dir) for result in results]
+    environment = Environment(loader=PackageLoader("overparam.report", "."), autoescape=True, undefined=StrictUndefined)
+    environment.filters |= {"percent": numbers.percent, "points": numbers.points, "p": numbers.p_value}
+    environment.filters["plain"] = numbers.plain
+    page = environment.get_template("page.html.j2").render(sections=sections, version=__version__)
+    record = {"schema_version": SCHEMA_VERSION, "overparam": __version__, "studies": [_json(r) for r in results]}
+    _write(
+        out_dir / "report.json", json.dumps(tables.without_nan(record), indent=1, sort_keys=True, ensure_ascii=False)
+    )
+    _write(out_dir / "report.html", page)
+    return out_dir / "report.html"
+
+
+def _json(result: StudyResult) -> dict[str, Any]:
+    design = result.study.designs[result.preset]
+    return {
+        "study": result.study.name,
+        "question": result.study.question,
+        "preset": result.preset,
+        "command": result.command,
+        "environment": dict(result.environment),
+        "notes": list(result.notes),
+        "claims": [tables.verdict_row(verdict) for verdict in result.verdicts],
+        "cells": tables.cell_rows(design, result.frame),
+    }
+
+
+def _section(result: StudyResult, out_dir: Path) -> dict[str, Any]:
+    """Template variables of one study; its figure and tables are written on the way."""
+    design, name = result.study.designs[result.preset], result.study.name
+    rows = tables.cell_rows(design, result.frame)
+    finished = int((result.frame["status"] != "missing").sum())
+    figure = _figure(result, rows, out_dir) if finished else None
+    _tables(result, rows, out_dir)
+    confirmatory = [v for v in result.verdicts if v.claim.confirmatory]
+    return {
+        "study": result.study,
+        "preset": result.preset,
+        "design": design,
+        "name": name,
+        "figure": figure,
+        "rows": rows,
+        "confirmatory": confirmatory,
+        "descriptive": [v for v in result.verdicts if not v.claim.confirmatory],
+        "counts": {
+            word: sum(v.verdict == word for v in confirmatory) for word in ("supported", "refuted", "inconclusive")
+        },
+        "caption": _caption(result, rows),
+        "shared": protocol.shared(design),
+        "arms": [(arm, protocol.by_arm(arm, design)) for arm in design.arms],
+        "caveats": [*result.notes, *_caveats(rows)],
+        "environment": sorted(result.environment.items()),
+        "command": result.command,
+        "finished": finished,
+        "total": len(result.frame),
+    }
+
+
+def _figure(result: StudyResult, rows: list[tables.Row], out_dir: Path) -> Markup:
+    figure = sweep_figure(rows, result.frame, result.study.factor)
+    svg, stem = to_svg(figure), f"{result.study.name}_sweep"
+    _write(out_dir / "figures" / f"{stem}.svg", svg)
+    _write(out_dir / "figures" / f"{stem}.png", to_png(figure))
+    return Markup(svg)
+
+
+def _tables(result: StudyResult, rows: list[tables.Row], out_dir: Path) -> None:
+    name, data = result.study.name, out_dir / "data"
+    _write(data / f"{name}_sweep.csv", pl.DataFrame(rows, infer_schema_length=None).write_csv())
+    _write(data / f"{name}_runs.csv", result.frame.write_csv())
+    columns = ["Arm", "Level", "n", "Test accuracy (%)", "Train accuracy (%)", "Gap (pp)", "Train loss"]
+    cells = [
+        [
+            row["title"],
+            row["level"],
+            f"{row['n_ok']}/{row['n_all']}",
+            f"{numbers.percent(row['test_accuracy'])} [{numbers.percent(row['test_accuracy_lower'])}, "
+            f"{numbers.percent(row['test_accuracy_upper'])}]",
+            numbers.percent(row["train_accuracy"]),
+            numbers.points(row["gap"]),
+            numbers.plain(row["train_loss"]),
+        ]
+        for row in rows
+    ]
+    _write(data / f"{name}_arms.tex", tables.latex(columns, cells))
+    verdicts = [
+        [v.claim.sentence, v.verdict, numbers.points(v.interval.estimate), str(v.n), numbers.p_value(v.p_holm or v.p)]
+        for v in result.verdicts
+    ]
+    _write(data / f"{name}_verdicts.tex", tables.latex(["Claim", "Verdict", "Estimate (pp)", "n", "p"], verdicts))
+
+
+def _caption(result: StudyResult, rows: Iterable[tables.Row]) -> str:
+    """n, interval, method, what varied, failures: the five facts a caption owes."""
+    sizes = sorted({row["n_ok"] for row in rows})
+    n = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+    failed = {word: sum(row[word] for row in rows) for word in tables.STATUSES}
+    said = ", ".join(f"{count} {word}" for word, count in failed.items() if count) or "no run failed"
+    return (
+        f"Means over n = {n} seeds with 95 % Student t intervals over seeds; faint dots are single runs that ended ok. "
+        f"{result.study.designs[result.preset].caption} Runs left out: {said}."
+    )
+
+
+def _caveats(rows: Iterable[tables.Row]) -> list[str]:
+    return [
+        f"{row['title']}, {row['level']}: {row[word]} of {row['n_all']} runs {word}"
+        for row in rows
+        for word in tables.STATUSES
+        if row[word]
+    ]
+
+
+def _write(file: Path, content: str | bytes) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_name(f".{file.name}-{uuid.uuid4().hex}")
+    draft.write_bytes(content.encode() if isinstance(content, str) else content)
+    os.replace(draft, file)

@@ -1,0 +1,117 @@
+"""Frames and verdicts → rows of plain records, the same for HTML, CSV, LaTeX and JSON."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from overparam.analyse.claims import Verdict
+from overparam.analyse.frame import level_text
+from overparam.analyse.intervals import Interval, t_interval
+from overparam.specs.study import Design
+
+METRICS = ("test_accuracy", "train_accuracy", "gap", "train_loss", "test_loss")
+STATUSES = ("diverged", "collapsed", "censored", "missing")
+Row = dict[str, Any]
+
+
+def cell_rows(design: Design, frame: pl.DataFrame) -> list[Row]:
+    """One record per arm and level: t intervals over ok runs, means over all runs, and counts by status."""
+    rows = []
+    for arm in design.arms:
+        for level in arm.levels:
+            cell = frame.filter((pl.col("arm") == arm.name) & (pl.col("level") == level_text(level.level)))
+            rows.append({"arm": arm.name, "title": arm.title, **_cell(cell, level.level)})
+    return rows
+
+
+def _cell(cell: pl.DataFrame, level: float | str) -> Row:
+    ok = cell.filter(pl.col("status") == "ok")
+    row: Row = {
+        "level": level_text(level),
+        "level_value": None if isinstance(level, str) else float(level),
+        "n_ok": len(ok),
+        "n_all": len(cell),
+        "lr": cell["lr"][0] if len(cell) else None,
+        "steps": _mean(cell["steps"]),
+        "epochs": _mean(cell["epochs"]),
+        **{status: int((cell["status"] == status).sum()) for status in STATUSES},
+    }
+    for metric in METRICS:
+        interval = t_interval(ok[metric].drop_nulls().to_numpy())
+        row |= {metric: interval.estimate, f"{metric}_lower": interval.lower, f"{metric}_upper": interval.upper}
+        row[f"{metric}_all_runs"] = _mean(cell[metric])
+    return row
+
+
+def _mean(values: pl.Series) -> float | None:
+    found = values.drop_nulls().to_numpy()
+    return float(found.mean()) if len(found) else None
+
+
+def verdict_row(verdict: Verdict) -> Row:
+    """A verdict as one flat record."""
+    claim = verdict.claim
+    return {
+        "name": claim.name,
+        "sentence": claim.sentence,
+        "verdict": verdict.verdict,
+        "reason": verdict.reason,
+        "confirmatory": claim.confirmatory,
+        "metric": claim.estimand.metric,
+        "test": claim.test,
+        "direction": claim.direction,
+        "null": claim.null,
+        "margin": claim.margin,
+        "n": verdict.n,
+        **_interval("", verdict.interval),
+        **_interval("bca_", verdict.bca),
+        **_interval("all_runs_", verdict.all_runs),
+        "method": verdict.interval.method,
+        "bca_method": verdict.bca.method,
+        "p": verdict.p,
+        "p_holm": verdict.p_holm,
+        "sign_flip_p": verdict.sign_flip_p,
+        "welch_p": verdict.welch_p,
+        "effect_size": verdict.effect_size,
+        "test_set_standard_error": verdict.sampling_error,
+        "paper_value": claim.paper_value,
+        "paper_note": claim.paper_note,
+        "agrees_with_paper": verdict.agrees_with_paper,
+        "caveats": list(verdict.caveats),
+    }
+
+
+def _interval(prefix: str, interval: Interval) -> Row:
+    return {
+        f"{prefix}estimate": interval.estimate,
+        f"{prefix}lower": interval.lower,
+        f"{prefix}upper": interval.upper,
+    }
+
+
+def without_nan(value: Any) -> Any:
+    """The same record with NaN as null, as JSON needs it."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(k): without_nan(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(v) for v in value]
+    return value
+
+
+def latex(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A booktabs table: text left, numbers right."""
+    head = " & ".join(_escape(column) for column in columns)
+    body = "\n".join(" & ".join(_escape(cell) for cell in row) + r" \\" for row in rows)
+    layout = "l" + "r" * (len(columns) - 1)
+    return (
+        f"\\begin{{tabular}}{{{layout}}}\n\\toprule\n{head} \\\\\n\\midrule\n{body}\n\\bottomrule\n\\end{{tabular}}\n"
+    )
+
+
+def _escape(text: str) -> str:
+    named = {"\\": r"\textbackslash{}", "−": "$-$", "–": "--", "<": "$<$", ">": "$>$", "^": r"\^{}", "~": r"\~{}"}
+    return "".join(named.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in text)
