@@ -84,7 +84,7 @@ def plain_run(spec: RunSpec, examples: Examples) -> None:
     for epoch in range(1, epochs + 1):
         model.train()
         order = torch.randperm(len(x), generator=torch_generator(spec.seed, "order", epoch))
-        for chosen in order.split(size):
+        for chosen in torch.split(order, size):
             optimizer.zero_grad()
             loss = F.cross_entropy(model(x[chosen]), y[chosen])
             loss.backward()  # type: ignore[no-untyped-call]
@@ -98,7 +98,8 @@ def plain_run(spec: RunSpec, examples: Examples) -> None:
 @torch.no_grad()
 def evaluate(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
     model.eval()
-    return sum(int((model(a).argmax(1) == b).sum()) for a, b in zip(x.split(1000), y.split(1000), strict=True)) / len(y)
+    chunks = zip(torch.split(x, 1000), torch.split(y, 1000), strict=True)
+    return sum([int((model(a).argmax(1) == b).sum()) for a, b in chunks]) / len(y)
 
 
 def main() -> None:

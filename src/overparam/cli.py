@@ -332,3 +332,7 @@ def main(version: Annotated[bool, typer.Option("--version", help="Print the vers
     if version:
         console.print(__version__, highlight=False)
         raise typer.Exit
+
+
+if __name__ == "__main__":
+    app()

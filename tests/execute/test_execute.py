@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
 
 from overparam import execute as module
 from overparam.execute import Execution, Interrupted, Session, UnsupportedSpec, execute, load_state, read, train
@@ -102,7 +103,7 @@ def test_an_unsaved_step_is_replayed_to_the_same_end(tmp_path: Path) -> None:
 def test_a_replay_that_ends_elsewhere_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     execution = Execution(store=tmp_path)
     execute(spec(), execution)
-    monkeypatch.setattr(Session, "order", lambda self, epoch: module.torch.arange(200))
+    monkeypatch.setattr(Session, "order", lambda self, epoch: torch.arange(200))
     with pytest.raises(StoreError, match="does not end in the stored weights"):
         load_state(spec(), 9, execution)
 

@@ -54,7 +54,7 @@ def test_weights_come_from_the_generator_alone(seed: int) -> None:
 def test_standard_initialization_is_pytorchs() -> None:
     """U(±1/√fan_in) for weights and biases: bound and variance of the default Linear and Conv2d."""
     model = build(MLP(width=400, depth=2), (900,), 10, generator=torch_generator(3, "init"))
-    weight, bias = model[1].weight.detach(), model[1].bias.detach()
+    weight, bias = (parameter.detach() for parameter in list(model.parameters())[:2])
     for values in (weight, bias):
         assert values.abs().max() <= 1 / 30
         assert abs(float(values.var()) * 3 * 900 - 1) < 5 * (0.9 / values.numel()) ** 0.5
@@ -79,4 +79,12 @@ def test_batch_norm_starts_at_identity() -> None:
     model = build(CNN(channels=2), (1, 8, 8), 3, generator=torch_generator(0, "init"))
     norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert len(norms) == 6
-    assert all(bool((n.weight == 1).all() & (n.bias == 0).all() & (n.running_var == 1).all()) for n in norms)
+    for norm in norms:
+        values = dict(norm.named_parameters()) | dict(norm.named_buffers())
+        assert {name: set(value.flatten().tolist()) for name, value in values.items()} == {
+            "weight": {1.0},
+            "bias": {0.0},
+            "running_mean": {0.0},
+            "running_var": {1.0},
+            "num_batches_tracked": {0},
+        }

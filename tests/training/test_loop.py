@@ -64,7 +64,8 @@ def same(a: State, b: State) -> bool:
 
 def naive(train: TrainSpec, num_steps: int) -> dict[str, Tensor]:
     """Momentum SGD with a per-epoch cosine, written out from its definition."""
-    net, velocity = model(), {}
+    net = model()
+    velocity: dict[str, Tensor] = {}
     for step in range(num_steps):
         epoch, position = divmod(step, 4)
         lr = 0.05 * 0.5 * (1 + math.cos(math.pi * epoch / 5))
@@ -74,7 +75,7 @@ def naive(train: TrainSpec, num_steps: int) -> dict[str, Tensor]:
         with torch.no_grad():
             for (name, parameter), gradient in zip(net.named_parameters(), gradients, strict=True):
                 velocity[name] = gradient if name not in velocity else 0.9 * velocity[name] + gradient
-                parameter -= lr * velocity[name]
+                parameter.sub_(lr * velocity[name])
     return dict(net.named_parameters())
 
 

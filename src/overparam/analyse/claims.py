@@ -110,7 +110,7 @@ def _sampling_error(frame: pl.DataFrame, claim: Claim) -> float | None:
         ok = table.filter((pl.col("status") == "ok") & pl.col("test_accuracy").is_not_null())
         if len(ok) == 0:
             return None
-        accuracies = ok["test_accuracy"].to_numpy()
+        accuracies = ok.sort("seed")["test_accuracy"].to_numpy()
         errors.append(sampling_error(float(np.mean(accuracies)), int(ok["num_test"][0])))
     return math.hypot(*errors)
 
@@ -134,7 +134,7 @@ def _caveats(claim: Claim, found: Sample, interval: Interval) -> tuple[str, ...]
             notes.append("underpowered: more than 1,000 seeds would be needed at this spread")
         elif needed > interval.n:
             notes.append(
-                f"underpowered: {needed} seeds give 80 % power for the margin at this spread, {interval.n} were used"
+                f"underpowered: {needed} seeds, not {interval.n}, give 80 % power for the margin at this spread"
             )
     return tuple(notes)
 

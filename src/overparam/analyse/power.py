@@ -1,6 +1,7 @@
 """What n seeds can settle, before they are spent."""
 
 import math
+from bisect import bisect_left
 
 from scipy import stats
 
@@ -41,4 +42,7 @@ def seeds_needed(claim: Claim, sd: float, target: float = 0.8) -> int | None:
     """Smallest n with at least the target power; `None` above a thousand."""
     if not sd > 0:
         return 3
-    return next((n for n in range(3, MAX_SEEDS + 1) if power(claim, n, sd) >= target), None)
+    if power(claim, MAX_SEEDS, sd) < target:
+        return None
+    candidates = range(3, MAX_SEEDS + 1)
+    return candidates[bisect_left(candidates, target, key=lambda n: power(claim, n, sd))]

@@ -1,0 +1,136 @@
+"""Tests and intervals against scipy, statsmodels and simulations."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from overparam.analyse.comparisons import (
+    effect_size,
+    holm,
+    paired_t,
+    sign_flip,
+    slopes_per_doubling,
+    tost,
+    welch,
+)
+from overparam.analyse.intervals import bca_interval, log_ratio_interval, sampling_error, t_interval
+from overparam.analyse.power import power_of_t, power_of_tost
+from overparam.rng.numpy_generators import numpy_generator
+
+NUMBERS = st.lists(st.floats(-100, 100, allow_nan=False), min_size=3, max_size=12)
+P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=8)
+
+
+@given(values=NUMBERS)
+def test_t_interval_is_scipys(values: list[float]) -> None:
+    found = t_interval(values)
+    expected = stats.ttest_1samp(values, 0.0).confidence_interval(0.95) if np.ptp(values) > 1e-6 else None
+    assert found.n == len(values)
+    if expected is not None:
+        assert (found.lower, found.upper) == pytest.approx((expected.low, expected.high), rel=1e-9, abs=1e-9)
+
+
+def test_intervals_of_too_few_values_have_no_bounds() -> None:
+    assert math.isnan(t_interval([]).estimate)
+    assert t_interval([2.0]).estimate == 2.0
+    assert math.isnan(t_interval([2.0]).lower)
+
+
+def test_bca_is_inside_the_data_and_labelled() -> None:
+    x = np.array([1.0, 2.0, 4.0, 8.0, 9.0])
+    found = bca_interval(x, generator=numpy_generator(0, "test"))
+    assert 1.0 < found.lower < found.estimate < found.upper < 9.0
+    assert "undercovers below n = 20" in found.method
+    same = bca_interval(np.ones(5), generator=numpy_generator(0, "test"))
+    assert (same.lower, same.upper) == (1.0, 1.0)
+
+
+def test_log_ratio_refuses_zero() -> None:
+    with pytest.raises(ValueError, match="positive"):
+        log_ratio_interval([1.0, 0.0], [1.0, 1.0])
+
+
+@given(p_values=P_VALUES)
+def test_holm_is_statsmodels_and_never_below_raw(p_values: list[float]) -> None:
+    from statsmodels.stats.multitest import multipletests
+
+    adjusted = holm(p_values)
+    assert adjusted == pytest.approx(multipletests(p_values, method="holm")[1].tolist())
+    assert all(a >= p for a, p in zip(adjusted, p_values, strict=True))
+
+
+@given(values=NUMBERS, margin=st.floats(0.1, 50))
+def test_tost_is_statsmodels(values: list[float], margin: float) -> None:
+    from statsmodels.stats.weightstats import DescrStatsW
+
+    if np.std(values) > 1e-6:
+        expected = DescrStatsW(values).ttost_mean(-margin, margin)[0]
+        assert tost(np.array(values), margin) == pytest.approx(expected, abs=1e-9)
+
+
+def test_paired_t_of_equal_differences_has_no_nan() -> None:
+    assert paired_t(np.ones(4)) == 0.0
+    assert paired_t(-np.ones(4)) == 1.0
+    assert paired_t(np.zeros(4)) == 0.5
+
+
+@given(values=st.lists(st.integers(-50, 50), min_size=6, max_size=8))
+@settings(max_examples=20)
+def test_sign_flip_is_scipys_exact_permutation_test(values: list[int]) -> None:
+    expected = stats.permutation_test(
+        (np.array(values),), np.mean, permutation_type="samples", alternative="greater", n_resamples=np.inf
+    ).pvalue
+    assert sign_flip(np.array(values, dtype=float)) == pytest.approx(expected, abs=1e-9)
+
+
+def test_sign_flip_says_nothing_below_six() -> None:
+    assert sign_flip(np.ones(5)) is None
+    assert sign_flip(-np.ones(6), direction="less") == 1 / 64
+
+
+def test_slopes_are_fitted_per_seed() -> None:
+    levels = np.array([8.0, 32.0, 128.0])
+    values = np.array([[1.0, 0.5, 0.1], [0.0, 0.0, 3.0]])
+    expected = [np.polyfit(np.log2(levels), row, 1)[0] for row in values]
+    assert slopes_per_doubling(levels, values).tolist() == pytest.approx(expected)
+
+
+def test_slope_intervals_cover_at_five_seeds() -> None:
+    """4,000 experiments of 5 seeds × 5 levels: the interval over per-seed slopes covers 95 % ± 3 s.e."""
+    generator = numpy_generator(0, "coverage")
+    levels = np.array([32.0, 64.0, 128.0, 256.0, 512.0])
+    seeds = generator.normal(size=(4000, 5, 1)) + generator.normal(size=(4000, 5, 5)) - 0.3 * np.log2(levels)
+    covered = 0
+    for experiment in seeds:
+        found = t_interval(slopes_per_doubling(levels, experiment))
+        covered += found.lower <= -0.3 <= found.upper
+    assert abs(covered / 4000 - 0.95) < 3 * math.sqrt(0.95 * 0.05 / 4000)
+
+
+def test_welch_and_effect_size() -> None:
+    a, b = np.array([1.0, 2.0, 4.0]), np.array([0.0, 1.0, 1.5])
+    assert welch(a, b) == pytest.approx(stats.ttest_ind(a, b, equal_var=False).pvalue)
+    assert welch(np.ones(3), np.ones(3)) is None
+    assert effect_size(np.array([1.0, 2.0, 3.0])) == pytest.approx(2.0 * (1 - 3 / 7))
+    assert math.isnan(effect_size(np.ones(3)))
+
+
+@pytest.mark.parametrize(("effect", "n"), [(1.0, 5), (0.5, 20), (2.0, 5)])
+def test_power_is_what_simulation_finds(effect: float, n: int) -> None:
+    x = numpy_generator(0, "power").normal(effect, 1.0, size=(20_000, n))
+    t = x.mean(1) / (x.std(1, ddof=1) / math.sqrt(n))
+    simulated = float(np.mean(t > stats.t.ppf(0.975, n - 1)))
+    assert power_of_t(effect, 1.0, n) == pytest.approx(simulated, abs=4 * math.sqrt(0.25 / 20_000))
+
+
+def test_power_of_equivalence_grows_with_margin_and_n() -> None:
+    assert power_of_tost(1.0, 1.0, 5) < power_of_tost(2.0, 1.0, 5) < power_of_tost(2.0, 1.0, 10) <= 1.0
+    assert power_of_tost(1.0, 1.0, 1) == power_of_t(1.0, 1.0, 1) == 0.0
+
+
+def test_sampling_error_is_binomial() -> None:
+    assert sampling_error(0.9, 10_000) == pytest.approx(0.003)

@@ -1,0 +1,273 @@
+"""Every reader on files made here: the same pixels whatever the format, and one clear sentence for every fault."""
+
+import gzip
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+from overparam.data import cache, load, mnist1d
+from overparam.data.load import available, content_digest, dataset_of, prepare
+from overparam.data.types import DataError
+from overparam.rng.numpy_generators import numpy_generator
+from overparam.specs import DataSpec
+from overparam.store.digests import digest_arrays
+
+GENERATOR = numpy_generator(0, "images")
+COUNTS = {"train": 40, "test": 20}
+COLOUR = {part: GENERATOR.integers(0, 256, (n, 3, 32, 32), dtype=np.uint8) for part, n in COUNTS.items()}
+GREY = {part: x[:, :1, :28, :28] for part, x in COLOUR.items()}
+LABELS = {part: np.arange(n) % 10 for part, n in COUNTS.items()}
+
+
+def png(image: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    pixels = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
+    Image.fromarray(pixels).save(stream, format="PNG")
+    return stream.getvalue()
+
+
+def write_parquet(home: Path, images: dict[str, np.ndarray], column: str = "image", shards: int = 1) -> None:
+    home.mkdir(parents=True)
+    for part, x in images.items():
+        for shard, chosen in enumerate(np.array_split(np.arange(len(x)), shards)):
+            rows = [{"bytes": png(x[i]), "path": f"{i}.png"} for i in chosen]
+            table = pl.DataFrame({column: rows, "label": LABELS[part][chosen]})
+            table.write_parquet(home / f"{part}-{shard:05d}-of-{shards:05d}.parquet")
+
+
+def idx_bytes(array: np.ndarray) -> bytes:
+    sizes = b"".join(int(n).to_bytes(4, "big") for n in array.shape)
+    return bytes([0, 0, 8, array.ndim]) + sizes + array.astype(np.uint8).tobytes()
+
+
+def write_idx(home: Path, images: dict[str, np.ndarray]) -> None:
+    home.mkdir(parents=True)
+    for part, stem in (("train", "train"), ("test", "t10k")):
+        (home / f"{stem}-images-idx3-ubyte").write_bytes(idx_bytes(images[part][:, 0]))
+        (home / f"{stem}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx_bytes(LABELS[part])))
+
+
+def write_cifar(home: Path, images: dict[str, np.ndarray]) -> None:
+    home.mkdir(parents=True)
+    records = {
+        part: np.concatenate([LABELS[part].astype(np.uint8)[:, None], x.reshape(len(x), -1)], axis=1)
+        for part, x in images.items()
+    }
+    (home / "data_batch_1.bin").write_bytes(records["train"][:20].tobytes())
+    (home / "data_batch_2.bin").write_bytes(records["train"][20:].tobytes())
+    (home / "test_batch.bin").write_bytes(records["test"].tobytes())
+
+
+def write_npz(home: Path, images: dict[str, np.ndarray]) -> None:
+    home.mkdir(parents=True)
+    arrays = {f"x_{part}": x.transpose(0, 2, 3, 1) for part, x in images.items()}
+    np.savez(home / "data.npz", **arrays, **{f"y_{part}": y for part, y in LABELS.items()})
+
+
+def write_folder(home: Path, images: dict[str, np.ndarray]) -> None:
+    for part, x in images.items():
+        for index, (image, label) in enumerate(zip(x, LABELS[part], strict=True)):
+            folder = home / part / f"class{label}"
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{index:03d}.png").write_bytes(png(image))
+
+
+Writer = Callable[[Path, dict[str, np.ndarray]], None]
+
+
+@pytest.mark.parametrize(
+    ("write", "images"),
+    [
+        (write_parquet, GREY),
+        (lambda home, x: write_parquet(home, x, "img", shards=3), COLOUR),
+        (write_idx, GREY),
+        (write_cifar, COLOUR),
+        (write_npz, GREY),
+        (write_npz, COLOUR),
+        (write_folder, COLOUR),
+    ],
+    ids=["parquet", "parquet shards", "idx", "cifar", "npz grey", "npz colour", "folder"],
+)
+def test_every_format_gives_the_pixels_that_were_written(
+    tmp_path: Path, write: Writer, images: dict[str, np.ndarray]
+) -> None:
+    write(tmp_path / "mine", images)
+    found = dataset_of(DataSpec(name="mine"), tmp_path)
+    by_class = write is write_folder
+    for part, x in (("train", found.train_x), ("test", found.test_x)):
+        order = np.argsort(LABELS[part], kind="stable") if by_class else np.arange(COUNTS[part])
+        assert (x == images[part][order]).all()
+        assert (found.arrays()[f"{part}_y"] == LABELS[part][order]).all()
+    assert found.num_classes == 10
+
+
+def test_one_content_has_one_digest_whatever_its_format(tmp_path: Path) -> None:
+    writers: dict[str, Writer] = {"a": write_parquet, "b": write_npz, "c": write_cifar}
+    for name, write in writers.items():
+        write(tmp_path / name, COLOUR)
+    digests = {content_digest(DataSpec(name=name), data_dir=tmp_path) for name in writers}
+    assert len(digests) == 1
+    changed = {part: x.copy() for part, x in COLOUR.items()}
+    changed["test"][0, 0, 0, 0] ^= 1
+    write_npz(tmp_path / "d", changed)
+    assert content_digest(DataSpec(name="d"), data_dir=tmp_path) not in digests
+
+
+def test_files_are_decoded_once_and_a_damaged_cache_is_decoded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OVERPARAM_CACHE", str(tmp_path / "cache"))
+    write_parquet(tmp_path / "mine", GREY)
+    first = content_digest(DataSpec(name="mine"), data_dir=tmp_path)
+    calls = []
+    original = load.read_parquet
+    monkeypatch.setattr(load, "read_parquet", lambda parts: calls.append(1) or original(parts))
+    load._decoded.cache_clear()
+    assert content_digest(DataSpec(name="mine"), data_dir=tmp_path) == first
+    assert not calls
+    stored = next((tmp_path / "cache").glob("decoded/*/train_x.npy"))
+    content = bytearray(stored.read_bytes())
+    content[-1] ^= 1
+    stored.write_bytes(bytes(content))
+    load._decoded.cache_clear()
+    assert content_digest(DataSpec(name="mine"), data_dir=tmp_path) == first
+    assert calls == [1]
+
+
+def test_an_unwritable_cache_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("OVERPARAM_CACHE", str(tmp_path / "file"))
+    write_npz(tmp_path / "mine", GREY)
+    assert dataset_of(DataSpec(name="mine"), tmp_path).num_classes == 10
+
+
+def truncate(file: Path) -> None:
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2 + 1])
+
+
+def fault(home: Path, name: str) -> None:  # noqa: C901 - a list of faults
+    """Write a data set with one fault."""
+    match name:
+        case "truncated parquet":
+            write_parquet(home, GREY)
+            truncate(home / "train-00000-of-00001.parquet")
+        case "wrong column":
+            write_parquet(home, GREY, column="picture")
+        case "label out of range":
+            write_npz(home, GREY)
+            arrays = dict(np.load(home / "data.npz"))
+            arrays["y_train"][3] = -1
+            np.savez(home / "data.npz", **arrays)
+        case "class without examples":
+            write_npz(home, GREY)
+            arrays = dict(np.load(home / "data.npz"))
+            arrays["y_train"] = np.where(arrays["y_train"] == 4, 5, arrays["y_train"])
+            np.savez(home / "data.npz", **arrays)
+        case "mixed sizes":
+            write_folder(home, GREY)
+            (home / "train" / "class0" / "odd.png").write_bytes(png(np.zeros((1, 9, 9), dtype=np.uint8)))
+        case "broken image":
+            write_folder(home, GREY)
+            (home / "train" / "class0" / "odd.png").write_bytes(b"no image")
+        case "truncated idx":
+            write_idx(home, GREY)
+            truncate(home / "train-images-idx3-ubyte")
+        case "truncated gzip":
+            write_idx(home, GREY)
+            truncate(home / "train-labels-idx1-ubyte.gz")
+        case "truncated cifar":
+            write_cifar(home, COLOUR)
+            truncate(home / "data_batch_2.bin")
+        case "missing array":
+            home.mkdir()
+            np.savez(home / "data.npz", x_train=GREY["train"])
+        case "pickled objects":
+            home.mkdir()
+            np.savez(home / "data.npz", x_train=np.array([{}], dtype=object))
+        case "no layout":
+            home.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("truncated parquet", "cannot be read as Parquet .* get it again"),
+        ("wrong column", "has the columns picture, label; it needs label and one of image, img"),
+        ("label out of range", "train label -1 is out of range"),
+        ("class without examples", r"class 4 of 0 … 9 has no training example"),
+        ("mixed sizes", "mixes image sizes .*1 channels 9×9"),
+        ("broken image", r"odd.png is not a readable image"),
+        ("truncated idx", "is truncated: .* its header promises"),
+        ("truncated gzip", "cannot be decompressed"),
+        ("truncated cifar", "bytes are no multiple of 3073"),
+        ("missing array", "it needs y_train|it needs x_test"),
+        ("pickled objects", "without pickled objects"),
+        ("no layout", "holds no data set this version reads; expected"),
+    ],
+)
+def test_faults_are_one_clear_sentence_and_leave_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str
+) -> None:
+    monkeypatch.setenv("OVERPARAM_CACHE", str(tmp_path / "cache"))
+    fault(tmp_path / "mine", name)
+    with pytest.raises(DataError, match=message) as caught:
+        dataset_of(DataSpec(name="mine"), tmp_path)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_missing_data_set_says_where_it_was_looked_for_and_what_is_near(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r'"cifar" is not embedded .* does not exist.*OVERPARAM_DATA'):
+        prepare(DataSpec(name="cifar"), data_dir=tmp_path)
+    write_npz(tmp_path / "cifar10", COLOUR)
+    with pytest.raises(DataError, match=r'did you mean "cifar10"\?'):
+        prepare(DataSpec(name="cifar"), data_dir=tmp_path)
+    assert ("cifar10", ".npz", str(tmp_path / "cifar10")) in available(tmp_path)
+
+
+def test_mnist1d_is_the_published_data_set() -> None:
+    """Digest of the arrays that the `mnist1d` package 0.0.2.post1 generates by default, as float32 and int64."""
+    assert digest_arrays(mnist1d.generate(4000, 1000, 0)) == "229d42b8dab2ae7dfff5413853681f4e"
+
+
+def test_mnist1d_comes_in_any_size_and_as_fresh_samples() -> None:
+    examples = prepare(DataSpec(name="mnist1d", num_train=4500, num_test=1503))
+    assert (len(examples.train.y), len(examples.test.y)) == (4500, 1503)
+    assert len(prepare(DataSpec(name="mnist1d")).train.y) == 4000
+    fresh = [content_digest(DataSpec(name="mnist1d", data_seed=seed)) for seed in (0, 1, 2)]
+    assert len(set(fresh)) == 3
+
+
+def test_logistic_regression_reaches_its_published_accuracy_on_mnist1d() -> None:
+    """About 32 % (±2), by full-batch Newton-free gradient descent on the convex loss."""
+    examples = prepare(DataSpec(name="mnist1d"))
+    x = np.c_[examples.train.x, np.ones(4000)].astype(np.float64)
+    onehot, weights = np.eye(10)[examples.train.y], np.zeros((41, 10))
+    for _ in range(400):
+        logits = x @ weights
+        p = np.exp(logits - logits.max(1, keepdims=True))
+        weights -= 0.5 * x.T @ (p / p.sum(1, keepdims=True) - onehot) / len(x)
+    test = np.c_[examples.test.x, np.ones(1000)]
+    assert abs(float(np.mean((test @ weights).argmax(1) == examples.test.y)) - 0.32) < 0.02
+
+
+def test_digits_are_split_by_class() -> None:
+    data = dataset_of(DataSpec(name="digits"))
+    assert data.train_x.shape == (1297, 1, 8, 8)
+    assert np.bincount(data.test_y).tolist() == [50] * 10
+    assert data.train_x.max() == 240
+    assert data.digest == "85c6819495a023a38198a6dc83449313"
+
+
+def test_cache_marks_change_with_the_files(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    file.write_text("1")
+    first = cache.fingerprint("x", [file])
+    file.write_text("22")
+    assert cache.fingerprint("x", [file]) != first
