@@ -2,7 +2,7 @@
 
 import gzip
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,8 @@ from PIL import Image
 
 from overparam.data import cache, load, mnist1d
 from overparam.data.load import available, content_digest, dataset_of, prepare
-from overparam.data.types import DataError
+from overparam.data.parquet import read_parquet
+from overparam.data.types import Array, DataError
 from overparam.rng.numpy_generators import numpy_generator
 from overparam.specs import DataSpec
 from overparam.store.digests import digest_arrays
@@ -65,8 +66,14 @@ def write_cifar(home: Path, images: dict[str, np.ndarray]) -> None:
 
 def write_npz(home: Path, images: dict[str, np.ndarray]) -> None:
     home.mkdir(parents=True)
-    arrays = {f"x_{part}": x.transpose(0, 2, 3, 1) for part, x in images.items()}
-    np.savez(home / "data.npz", **arrays, **{f"y_{part}": y for part, y in LABELS.items()})
+    channels_last = {part: x.transpose(0, 2, 3, 1) for part, x in images.items()}
+    np.savez(
+        home / "data.npz",
+        x_train=channels_last["train"],
+        y_train=LABELS["train"],
+        x_test=channels_last["test"],
+        y_test=LABELS["test"],
+    )
 
 
 def write_folder(home: Path, images: dict[str, np.ndarray]) -> None:
@@ -124,9 +131,13 @@ def test_files_are_decoded_once_and_a_damaged_cache_is_decoded_again(
     monkeypatch.setenv("OVERPARAM_CACHE", str(tmp_path / "cache"))
     write_parquet(tmp_path / "mine", GREY)
     first = content_digest(DataSpec(name="mine"), data_dir=tmp_path)
-    calls = []
-    original = load.read_parquet
-    monkeypatch.setattr(load, "read_parquet", lambda parts: calls.append(1) or original(parts))
+    calls: list[int] = []
+
+    def counted(parts: dict[str, Sequence[Path]]) -> dict[str, Array]:
+        calls.append(1)
+        return read_parquet(parts)
+
+    monkeypatch.setattr(load, "read_parquet", counted)
     load._decoded.cache_clear()
     assert content_digest(DataSpec(name="mine"), data_dir=tmp_path) == first
     assert not calls

@@ -7,8 +7,10 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
+from matplotlib.container import ErrorbarContainer
 
 from overparam.analyse.claims import judge
 from overparam.report import numbers, tables
@@ -128,11 +130,8 @@ def test_csv_holds_the_numbers_that_are_drawn(tmp_path: Path) -> None:
         rows = list(csv.DictReader(stream))
     records = tables.cell_rows(found.study.designs["smoke"], found.frame)
     axes = sweep_figure(records, found.frame, "batch size").axes[0]
-    drawn = {
-        round(float(y), 6)
-        for container in axes.containers
-        for y in container.lines[0].get_ydata()  # type: ignore[union-attr]
-    }
+    bars = [container for container in axes.containers if isinstance(container, ErrorbarContainer)]
+    drawn = {round(float(y), 6) for bar in bars for y in np.atleast_1d(bar.lines[0].get_ydata())}
     assert drawn == {round(100 * float(row["test_accuracy"]), 6) for row in rows}
 
 
@@ -154,11 +153,8 @@ def test_a_study_without_runs_says_so(tmp_path: Path) -> None:
 
 
 def test_named_levels_stand_right_of_the_numbers() -> None:
-    rows = [
-        {"level": "8", "level_value": 8.0},
-        {"level": "full", "level_value": None},
-        {"level": "32", "level_value": 32.0},
-    ]
+    levels = {"8": 8.0, "full": None, "32": 32.0}
+    rows: list[tables.Row] = [{"level": level, "level_value": value} for level, value in levels.items()]
     assert level_places(rows) == {"8": 3.0, "32": 5.0, "full": 6.5}
 
 
