@@ -39,7 +39,7 @@ def level_places(rows: Sequence[Row]) -> dict[str, float]:
     numeric = {level: math.log2(value) for level, value in values.items() if value is not None}
     start = max(numeric.values(), default=0.0) + 1.5
     named = [level for level, value in values.items() if value is None]
-    return numeric | {level: start + index for index, level in enumerate(named)}
+    return numeric | {level: start + 1.5 * index for index, level in enumerate(named)}
 
 
 def draw_panel(axes: Axes, rows: Sequence[Row], frame: pl.DataFrame, metric: str, places: dict[str, float]) -> Axes:
@@ -53,7 +53,9 @@ def draw_panel(axes: Axes, rows: Sequence[Row], frame: pl.DataFrame, metric: str
         _dots(axes, frame.filter((pl.col("arm") == arm) & (pl.col("status") == "ok")), metric, places, shift, style)
         _line(axes, mine, metric, places, shift, style)
     ticks = sorted((place, level) for level, place in places.items())
-    axes.set_xticks([place for place, _ in ticks], [level.replace(" ", "\n") for _, level in ticks])
+    axes.set_xticks(
+        [place for place, _ in ticks], [level.replace(" ", "\n", 1).replace("-", "\n", 1) for _, level in ticks]
+    )
     return axes
 
 
