@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from overparam.explain import explain
 from overparam.overrides import (
     OverrideError,
     apply_overrides,
-    explain,
     load_yaml,
     parse_assignments,
     parse_value,

@@ -35,6 +35,7 @@ Names = Annotated[list[str] | None, typer.Argument(help="Studies; none means all
 PresetOption = Annotated[str, typer.Option(help="smoke, laptop, overnight or paper.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Change a field of every run: train.epochs=5.")]
 SeedsOption = Annotated[int | None, typer.Option(min=1, help="Number of seeds instead of the preset's.")]
+ConfigOption = Annotated[Path | None, typer.Option(help="YAML file of fields to change, applied before --set.")]
 StoreOption = Annotated[Path, typer.Option(help="Directory of runs.")]
 WorkersOption = Annotated[int | None, typer.Option(min=1, help="Worker processes; default: one per core.")]
 OnOption = Annotated[str, typer.Option(help="Where to compute: local.")]
@@ -82,6 +83,7 @@ def resolve(
     seeds: int | None,
     store: Path,
     workers: int | None,
+    config: Path | None = None,
     on: str = "local",
     device: str = "auto",
     data_dir: Path | None = None,
@@ -90,9 +92,11 @@ def resolve(
     """Options → request; nothing is computed and nothing is written."""
     from overparam.execute import Execution
     from overparam.laboratory import default_workers, experiment
+    from overparam.overrides import yaml_overrides
 
     chosen = names or list(STUDIES)
-    items = tuple(experiment(name, preset, num_seeds=seeds, overrides=sets or ()) for name in chosen)  # type: ignore[arg-type]
+    overrides = [*(yaml_overrides(config) if config else ()), *(sets or ())]
+    items = tuple(experiment(name, preset, num_seeds=seeds, overrides=overrides) for name in chosen)  # type: ignore[arg-type]
     execution = Execution(store=store, device=_device(device), data_dir=data_dir, allow_mixed=allow_mixed)
     return Request(items, execution, workers or default_workers(), on)
 
@@ -114,6 +118,7 @@ def run(
     names: Names = None,
     preset: PresetOption = "smoke",
     sets: SetOption = None,
+    config: ConfigOption = None,
     seeds: SeedsOption = None,
     store: StoreOption = Path("runs"),
     workers: WorkersOption = None,
@@ -129,7 +134,7 @@ def run(
     from overparam.laboratory import Results, carry_out, cost_of
 
     with plain_errors(debug):
-        request = resolve(names, preset, sets, seeds, store, workers, on, device, data_dir, allow_mixed)
+        request = resolve(names, preset, sets, seeds, store, workers, config, on, device, data_dir, allow_mixed)
         plan = request.plan
         model = CostModel(request.execution, request.workers)
         costs = cost_of(plan, request.experiments, model)
@@ -161,6 +166,7 @@ def plan(
     names: Names = None,
     preset: PresetOption = "smoke",
     sets: SetOption = None,
+    config: ConfigOption = None,
     seeds: SeedsOption = None,
     store: StoreOption = Path("runs"),
     workers: WorkersOption = None,
@@ -175,7 +181,7 @@ def plan(
     from overparam.laboratory import cost_of
 
     with plain_errors(debug):
-        request = resolve(names, preset, sets, seeds, store, workers, device=device, data_dir=data_dir)
+        request = resolve(names, preset, sets, seeds, store, workers, config, device=device, data_dir=data_dir)
         todo, model = request.plan, CostModel(request.execution, request.workers)
         costs = cost_of(todo, request.experiments, model)
         disk = sum(disk_bytes(run.job.spec, request.execution) for run in todo.missing)

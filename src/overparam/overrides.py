@@ -1,25 +1,18 @@
 """Overrides: text such as `train.epochs=5` → a changed, fully validated `RunSpec`, or every error at once."""
 
-import difflib
 import json
 import re
-import types
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
 
-from overparam.identity import Spec
-from overparam.specs.run import DataSpec, RunSpec
+from overparam.explain import explain, kind_of, show, specs_in
+from overparam.specs.run import RunSpec
 
 Assignment = tuple[str, Any]
-
-_BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
-_NAMES: dict[Any, str] = {bool: "true or false", int: "an integer", float: "a number", str: "a text"}
 
 
 class OverrideError(ValueError):
@@ -115,8 +108,21 @@ def load_yaml(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise OverrideError([f"{path}: cannot be read; {_first_cause(error)}"]) from None
     if not isinstance(value, dict):
-        raise OverrideError([f"{path}: holds {_show(value)}; allowed: a table of fields"])
+        raise OverrideError([f"{path}: holds {show(value)}; allowed: a table of fields"])
     return value
+
+
+def yaml_overrides(path: Path) -> list[str]:
+    """The fields of a YAML file as assignments, so that a file and the command line mean the same."""
+    return [f"{name}={json.dumps(value)}" for name, value in _leaves("", load_yaml(path))]
+
+
+def _leaves(prefix: str, value: Any) -> Iterator[Assignment]:
+    if not isinstance(value, dict):
+        yield prefix, value
+        return
+    for name, child in value.items():
+        yield from _leaves(f"{prefix}.{name}" if prefix else str(name), child)
 
 
 def _first_cause(error: yaml.YAMLError) -> str:
@@ -141,7 +147,7 @@ def apply(spec: RunSpec, assignments: Iterable[Assignment]) -> RunSpec:
     for path, value in sorted(given, key=lambda item: (item[0].count("."), not item[0].endswith(".kind"))):
         problems += _assign(tree, path, value)
         _clear_rivals(tree, path, value, paths)
-    problems += _problems(tree)
+    problems += _errors(RunSpec, tree)
     if problems:
         raise OverrideError(problems)
     return RunSpec.model_validate(tree)
@@ -154,7 +160,7 @@ def apply_overrides(spec: RunSpec, texts: Iterable[str]) -> RunSpec:
 
 def spec_from_mapping(mapping: Mapping[str, Any]) -> RunSpec:
     """Validated spec of a table, as read from YAML. Raises one `OverrideError` for all errors."""
-    if problems := _problems(mapping):
+    if problems := _errors(RunSpec, mapping):
         raise OverrideError(problems)
     return RunSpec.model_validate(mapping)
 
@@ -167,7 +173,7 @@ def _assign(tree: dict[str, Any], path: str, value: Any) -> list[str]:
         node = node.setdefault(parent, {})
         if not isinstance(node, dict):
             prefix = ".".join(parents[: depth + 1])
-            return [f"{path} = {_show(value)}: {prefix} holds {_show(node)}, which has no fields"]
+            return [f"{path} = {show(value)}: {prefix} holds {show(node)}, which has no fields"]
     if name == "kind":
         _keep_shared(node, _model_at(path.split(".")[:-1], value))
     node[name] = value
@@ -192,143 +198,13 @@ def _clear_rivals(tree: dict[str, Any], path: str, value: Any, given: list[str])
         node.pop(rival, None)
 
 
-def _problems(values: Any) -> list[str]:
-    """Every error of a table that should describe a run.
-
-    The tables `data` are checked apart: a run looks at data and training together before its other fields.
-    """
-    rest, apart = _without_data(values, "")
-    lines = [] if not apart else _errors(RunSpec, rest, "", unless_missing=apart)
-    for path, data in apart.items():
-        lines += _errors(DataSpec, data, path)
-    return lines or _errors(RunSpec, values, "")
-
-
-def _without_data(values: Any, prefix: str) -> tuple[Any, dict[str, Any]]:
-    """A run's table without `data`, its parents' too, and what was taken out by path."""
-    if not isinstance(values, Mapping):
-        return values, {}
-    rest = {name: value for name, value in values.items() if name != "data"}
-    apart = {f"{prefix}data": values["data"]} if "data" in values else {}
-    for name, value in rest.items():
-        if isinstance(value, Mapping) and isinstance(value.get("of"), Mapping):
-            parent, more = _without_data(value["of"], f"{prefix}{name}.of.")
-            rest[name], apart = {**value, "of": parent}, apart | more
-    return rest, apart
-
-
-def _errors(model: type[BaseModel], values: Any, prefix: str, unless_missing: Container[str] = ()) -> list[str]:
+def _errors(model: type[BaseModel], values: Any) -> list[str]:
+    """Every error of a table that should describe a `model`, one line each."""
     try:
         model.model_validate(values)
     except ValidationError as error:
-        lines = _by_path(error, model, prefix)
-        return [line for (path, kind), line in lines.items() if not (kind == "missing" and path in unless_missing)]
+        return explain(error, model)
     return []
-
-
-# ---- errors → sentences -----------------------------------------------------------------------------------------
-
-
-def explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """One line per wrong field of `model`: its path, its value, what is allowed, the nearest match."""
-    return list(_by_path(error, model, "").values())
-
-
-def _by_path(error: ValidationError, model: type[BaseModel], prefix: str) -> dict[tuple[str, str], str]:
-    """Lines by (path, type of error); the members of a union complain about the same path, the first one is kept."""
-    lines: dict[tuple[str, str], str] = {}
-    for detail in error.errors(include_url=False):
-        names, owner, field = _locate(model, detail["loc"])
-        path = ".".join([prefix, *names] if prefix else names)
-        if not any(path == seen for seen, _ in lines):
-            lines[path, detail["type"]] = _sentence(path or "run", owner, field, detail)
-    return lines
-
-
-def _locate(model: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[list[str], type[BaseModel], FieldInfo | None]:
-    """Names along pydantic's location without the tags of unions, the model that was reached, and its field."""
-    owner, field, names = model, None, list[str]()
-    options: list[type[BaseModel]] = [model]
-    for part in loc:
-        if len(options) > 1:
-            options = [option for option in options if _kind(option) == part]
-            continue
-        if options:
-            owner, field = options[0], options[0].model_fields.get(str(part))
-            names.append(str(part))
-            options = _specs_in(field.annotation) if field else []
-        elif field is not None and get_origin(field.annotation) in (dict, tuple) and "[" not in str(part):
-            names.append(str(part))
-    return names, owner, field
-
-
-def _sentence(path: str, owner: type[BaseModel], field: FieldInfo | None, detail: ErrorDetails) -> str:
-    kind, given = detail["type"], detail["input"]
-    fields = ", ".join(owner.model_fields)
-    if kind == "value_error":
-        shown = "" if isinstance(given, Mapping | Spec) else f" = {_show(given)}"
-        return f"{path}{shown}: {detail['msg'].removeprefix('Value error, ')}"
-    if field is None and kind in ("model_type", "model_attributes_type"):
-        return f"{path} = {_show(given)}; allowed: a table of {fields}"
-    if field is None:
-        hint = _nearest(path.split(".")[-1], list(owner.model_fields))
-        return f"{path} = {_show(given)}: no such field; allowed: {fields}{hint}"
-    if kind.startswith("union_tag"):
-        kinds, tag = [_kind(option) for option in _specs_in(field.annotation)], detail.get("ctx", {}).get("tag")
-        wrong = f"{path}.kind: missing" if tag is None else f"{path}.kind = {_show(tag)}"
-        return f"{wrong}; allowed: {' or '.join(map(_show, kinds))}{_nearest(tag, kinds)}"
-    allowed = describe(field.annotation, field.metadata)
-    if kind == "missing":
-        return f"{path}: missing; allowed: {allowed}"
-    return f"{path} = {_show(given)}; allowed: {allowed}{_nearest(given, _words_in(field.annotation))}"
-
-
-def describe(annotation: Any, metadata: Iterable[Any] = ()) -> str:
-    """What a field allows.
-
-    >>> describe(int | Literal["full"])
-    'an integer or "full"'
-    """
-    origin, args = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return describe(args[0], args[1:])
-    if origin in (Union, types.UnionType):
-        return " or ".join(describe(arg) for arg in args)
-    if origin is Literal:
-        return " or ".join(_show(arg) for arg in args)
-    if origin is tuple:
-        return f"a list [{', '.join('…' if arg is Ellipsis else describe(arg) for arg in args)}]"
-    if origin is dict:
-        return f"a table of names with {describe(args[1])} each"
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        kind = _kind(annotation)
-        return f"a table of kind {_show(kind)}" if kind else f"a table of {', '.join(annotation.model_fields)}"
-    bounds = " and ".join(_bounds(metadata))
-    return f"{_NAMES.get(annotation, 'null')} {bounds}".strip()
-
-
-def _bounds(metadata: Iterable[Any]) -> Iterator[str]:
-    for item in metadata:
-        yield from _bounds(item.metadata) if isinstance(item, FieldInfo) else ()
-        yield from (f"{sign} {getattr(item, name):g}" for name, sign in _BOUNDS.items() if hasattr(item, name))
-        yield from ("not empty",) if getattr(item, "min_length", 0) else ()
-
-
-def _specs_in(annotation: Any) -> list[type[BaseModel]]:
-    """Models that a field may hold."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for arg in get_args(annotation) for model in _specs_in(arg)]
-
-
-def _words_in(annotation: Any) -> list[str]:
-    if get_origin(annotation) is Literal:
-        return [arg for arg in get_args(annotation) if isinstance(arg, str)]
-    return [word for arg in get_args(annotation) for word in _words_in(arg)]
-
-
-def _kind(model: type[BaseModel]) -> str:
-    return str(model.model_fields["kind"].default) if "kind" in model.model_fields else ""
 
 
 def _model_at(path: list[str], kind: Any) -> type[BaseModel] | None:
@@ -336,15 +212,5 @@ def _model_at(path: list[str], kind: Any) -> type[BaseModel] | None:
     options: list[type[BaseModel]] = [RunSpec]
     for name in path:
         fields = [option.model_fields[name] for option in options if name in option.model_fields]
-        options = [model for field in fields for model in _specs_in(field.annotation)]
-    return next((option for option in options if _kind(option) == kind), None)
-
-
-def _nearest(word: Any, words: list[str]) -> str:
-    match = difflib.get_close_matches(str(word).lower(), words, n=1)
-    return f"; nearest match: {match[0]}" if match else ""
-
-
-def _show(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 60 else f"{text[:59]}…"
+        options = [model for field in fields for model in specs_in(field.annotation)]
+    return next((option for option in options if kind_of(option) == kind), None)

@@ -99,6 +99,9 @@ class _Worker:
             self.process.kill()
             self.process.wait()
         self.reader.join()
+        self.release()
+
+    def release(self) -> None:
         for pipe in (self.process.stdin, self.process.stdout):
             assert pipe is not None
             with contextlib.suppress(BrokenPipeError):
@@ -117,5 +120,6 @@ class _Worker:
             self.backend.finished(self, Outcome(**json.loads(line)))
         if self.job is not None:
             code = self.process.wait()
+            self.release()
             error = f"the worker process died (exit status {code})"
             self.backend.finished(self, Outcome(self.job.run_id, 0.0, error=error, lost=True))

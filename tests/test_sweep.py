@@ -1,0 +1,171 @@
+"""Scheduling: parents first, every run once, failures take their children along, lost workers are replaced."""
+
+from collections import deque
+from pathlib import Path
+
+import pytest
+
+from overparam.backends.jobs import Job, Outcome, open_backend
+from overparam.execute import Execution, UnsupportedSpec
+from overparam.identity import RunId, run_id
+from overparam.specs import MLP, SGD, DataSpec, Magnitude, Rewind, RunSpec, TrainSpec
+from overparam.store.store import Store
+from overparam.sweep import Plan, Scheduler, Swept, make_plan
+
+
+def spec(seed: int = 0, **fields: object) -> RunSpec:
+    train = TrainSpec(optimizer=SGD(lr=0.05), batch_size=32, epochs=1)
+    base = {"data": DataSpec(name="digits", num_train=100), "model": MLP(width=8), "train": train, "seed": seed}
+    return RunSpec.model_validate(base | fields)
+
+
+def child(parent: RunSpec, step: int = 2) -> RunSpec:
+    return spec(init=Rewind(of=parent, step=step))
+
+
+class FakeBackend:
+    """Answers in order of submission; some runs fail, some lose their worker."""
+
+    def __init__(self, errors: dict[RunId, str] | None = None, lose: dict[RunId, int] | None = None) -> None:
+        self.capacity = 2
+        self.errors, self.lose = errors or {}, lose or {}
+        self.queue: deque[Job] = deque()
+        self.order: list[RunId] = []
+        self.interrupt_at: int | None = None
+        self.stopped = False
+
+    def submit(self, job: Job) -> None:
+        self.queue.append(job)
+        self.order.append(job.run_id)
+
+    def next_outcome(self, timeout: float) -> Outcome | None:
+        if self.interrupt_at == len(self.order):
+            self.interrupt_at = None
+            raise KeyboardInterrupt
+        job = self.queue.popleft()
+        if self.stopped:
+            return Outcome(job.run_id, 1.0, interrupted=True)
+        if self.lose.get(job.run_id, 0) > 0:
+            self.lose[job.run_id] -= 1
+            return Outcome(job.run_id, 0.0, error="the worker process died", lost=True)
+        return Outcome(job.run_id, 1.0, error=self.errors.get(job.run_id))
+
+    def stop(self) -> None:
+        self.stopped = True
+
+    def close(self) -> None:
+        self.stopped = True
+
+
+def work(plan: Plan, backend: FakeBackend) -> Swept:
+    return Scheduler(plan, {}, backend).run(lambda progress: None)
+
+
+def test_plan_holds_parents_first_each_once_with_the_states_children_need(tmp_path: Path) -> None:
+    parent = spec()
+    plan = make_plan([child(parent, 2), child(parent, 3), parent], Store(tmp_path))
+    assert [run.job.run_id for run in plan.runs] == [run_id(parent), run_id(child(parent, 2)), run_id(child(parent, 3))]
+    assert plan.runs[0].job.save_steps == {2, 3}
+    assert plan.runs[1].needs == {run_id(parent)}
+
+
+def test_plan_refuses_what_cannot_be_trained(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedSpec, match="magnitude"):
+        make_plan([spec(mask=Magnitude(of=spec(), fraction=0.5))], Store(tmp_path))
+
+
+def test_children_wait_for_their_parents(tmp_path: Path) -> None:
+    parent, other = spec(), spec(1)
+    backend = FakeBackend()
+    swept = work(make_plan([child(child(parent)), other], Store(tmp_path)), backend)
+    assert swept.finished == 4
+    order = backend.order
+    assert order.index(run_id(parent)) < order.index(run_id(child(parent))) < order.index(run_id(child(child(parent))))
+
+
+def test_costliest_runs_start_first(tmp_path: Path) -> None:
+    specs = [spec(seed) for seed in range(4)]
+    costs = {run_id(s): float(i) for i, s in enumerate(specs)}
+    backend = FakeBackend()
+    Scheduler(make_plan(specs, Store(tmp_path)), costs, backend).run(lambda progress: None)
+    assert backend.order == [run_id(s) for s in reversed(specs)]
+
+
+def test_a_failure_takes_its_descendants_and_nothing_else(tmp_path: Path) -> None:
+    parent, other = spec(), spec(1)
+    plan = make_plan([child(child(parent)), other], Store(tmp_path))
+    swept = work(plan, FakeBackend({run_id(parent): "boom"}))
+    assert swept.finished == 1
+    assert swept.failures[run_id(parent)] == "boom"
+    assert "its parent" in swept.failures[run_id(child(parent))]
+    assert len(swept.failures) == 3
+
+
+@pytest.mark.parametrize(("losses", "finished"), [(1, 1), (2, 0)])
+def test_a_lost_run_is_tried_once_more(tmp_path: Path, losses: int, finished: int) -> None:
+    plan = make_plan([spec()], Store(tmp_path))
+    assert work(plan, FakeBackend(lose={run_id(spec()): losses})).finished == finished
+
+
+def test_an_interrupt_lets_running_work_end_and_starts_nothing(tmp_path: Path) -> None:
+    backend = FakeBackend()
+    backend.interrupt_at = 2
+    swept = work(make_plan([spec(seed) for seed in range(6)], Store(tmp_path)), backend)
+    assert swept.interrupted
+    assert (swept.finished, len(backend.order)) == (0, 2)
+
+
+def test_local_workers_give_the_bits_of_one_process(tmp_path: Path) -> None:
+    from overparam.execute import execute
+
+    specs = [spec(seed) for seed in range(3)] + [child(spec())]
+    execution = Execution(store=tmp_path / "two")
+    backend = open_backend("local", 2, execution)
+    try:
+        swept = Scheduler(make_plan(specs, Store(execution.store)), {}, backend).run(lambda progress: None)
+    finally:
+        backend.close()
+    assert (swept.finished, swept.failures) == (4, {})
+    for each in specs:
+        alone = execute(each, Execution(store=tmp_path / "one"), frozenset({2}))
+        together = Store(execution.store).result(run_id(each))["states"]
+        final = str(alone.result["steps"])
+        assert together[final] == alone.result["states"][final]
+
+
+def test_a_worker_that_dies_is_replaced_and_its_run_finished(tmp_path: Path) -> None:
+    slow = spec(train=TrainSpec(optimizer=SGD(lr=0.05), batch_size=1, epochs=40))
+    execution = Execution(store=tmp_path)
+    backend = open_backend("local", 1, execution)
+    killed: list[int] = []
+
+    def kill_once(progress: object) -> None:
+        for worker in list(backend.busy.values()) if not killed else []:  # type: ignore[attr-defined]
+            killed.append(worker.process.pid)
+            worker.process.kill()
+
+    try:
+        swept = Scheduler(make_plan([slow], Store(tmp_path)), {}, backend).run(kill_once)
+    finally:
+        backend.close()
+    assert killed
+    assert (swept.finished, swept.failures) == (1, {})
+
+
+def test_an_error_in_a_worker_is_one_sentence_and_its_traceback_is_kept(tmp_path: Path) -> None:
+    missing = spec(data=DataSpec(name="nowhere", num_train=10))
+    execution = Execution(store=tmp_path / "runs", data_dir=tmp_path)
+    backend = open_backend("local", 1, execution)
+    try:
+        plan = make_plan([missing], Store(execution.store))
+        swept = Scheduler(plan, {}, backend).run(lambda progress: None)
+    finally:
+        backend.close()
+    sentence = swept.failures[run_id(missing)]
+    assert '"nowhere" is not embedded' in sentence
+    assert "Traceback" in (tmp_path / "runs" / "failures" / f"{run_id(missing)}.txt").read_text()
+
+
+def test_unknown_backends_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match='unknown backend "moon" for --on; this version has: local'):
+        open_backend("moon", 1, Execution(store=tmp_path))
