@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import matplotlib
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from overparam.report.style import RC, looks
 from overparam.report.tables import Row
@@ -28,8 +30,7 @@ def sweep_figure(rows: Sequence[Row], frame: pl.DataFrame, factor: str) -> Figur
             draw_panel(axes, rows, frame, metric, places)
             axes.set_title(label)
             axes.set_xlabel(factor)
-        handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=3)
+        figure.legend(handles=legend_keys(rows), loc="outside lower center", ncols=3, handlelength=3.2)
     return figure
 
 
@@ -42,21 +43,37 @@ def level_places(rows: Sequence[Row]) -> dict[str, float]:
     return numeric | {level: start + 1.5 * index for index, level in enumerate(named)}
 
 
+def legend_keys(rows: Sequence[Row]) -> list[Line2D]:
+    """One key per arm with its colour, marker and dash, as both panels draw it."""
+    titles = {row["arm"]: row["title"] for row in rows}
+    styles: dict[str, dict[str, Any]] = looks(list(titles))
+    return [Line2D([], [], label=title, ms=4.5, lw=1.2, **styles[arm]) for arm, title in titles.items()]
+
+
 def draw_panel(axes: Axes, rows: Sequence[Row], frame: pl.DataFrame, metric: str, places: dict[str, float]) -> Axes:
     """One line per arm; arms are shifted slightly so that their bars do not hide each other."""
     arms = list(dict.fromkeys(row["arm"] for row in rows))
     styles = looks(arms)
     for index, arm in enumerate(arms):
-        shift = 0.07 * (index - (len(arms) - 1) / 2)
+        shift = 0.1 * (index - (len(arms) - 1) / 2)
         mine = [row for row in rows if row["arm"] == arm and not math.isnan(row[metric])]
         style: dict[str, Any] = dict(styles[arm])
-        _dots(axes, frame.filter((pl.col("arm") == arm) & (pl.col("status") == "ok")), metric, places, shift, style)
+        runs = frame.filter((pl.col("arm") == arm) & (pl.col("status") == "ok") & pl.col(metric).is_finite())
+        _dots(axes, runs, metric, places, shift, style)
         _line(axes, mine, metric, places, shift, style)
     ticks = sorted((place, level) for level, place in places.items())
     axes.set_xticks(
         [place for place, _ in ticks], [level.replace(" ", "\n", 1).replace("-", "\n", 1) for _, level in ticks]
     )
+    _boundary(axes, rows, places)
     return axes
+
+
+def _boundary(axes: Axes, rows: Sequence[Row], places: dict[str, float]) -> None:
+    """A thin rule where the numeric axis ends and the named levels begin."""
+    named = [places[row["level"]] for row in rows if row["level_value"] is None]
+    if named and len(set(named)) < len(places):
+        axes.axvline(min(named) - 0.75, color="#999999", lw=0.6, ls=(0, (2, 2)), zorder=0)
 
 
 def _line(
@@ -65,14 +82,11 @@ def _line(
     x = [places[row["level"]] + shift for row in rows]
     y = [100 * row[metric] for row in rows]
     bars = [[_reach(row, metric, "lower") for row in rows], [_reach(row, metric, "upper") for row in rows]]
-    title = rows[0]["title"] if rows else None
     numeric = [i for i, row in enumerate(rows) if row["level_value"] is not None]
     axes.plot(
         [x[i] for i in numeric], [y[i] for i in numeric], color=style["color"], linestyle=style["linestyle"], lw=1.2
     )
-    axes.errorbar(
-        x, y, yerr=bars, fmt=style["marker"], color=style["color"], ms=4.5, capsize=2, elinewidth=1.0, label=title
-    )
+    axes.errorbar(x, y, yerr=bars, fmt=style["marker"], color=style["color"], ms=4.5, capsize=2, elinewidth=1.0)
 
 
 def _reach(row: Row, metric: str, side: str) -> float:
@@ -94,6 +108,12 @@ def to_svg(figure: Figure) -> str:
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
     return text[text.index("<svg") :]
+
+
+def inline(svg: str, name: str) -> str:
+    """The SVG as part of a page that holds several: ids of its own, no style for the whole page, no metadata."""
+    bare = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", bare)
 
 
 def to_png(figure: Figure) -> bytes:

@@ -22,6 +22,7 @@ RC: Mapping[str, object] = {
     "legend.frameon": False,
     "svg.hashsalt": "overparam",
     "svg.fonttype": "path",
+    "text.parse_math": False,
 }
 
 

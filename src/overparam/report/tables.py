@@ -102,16 +102,16 @@ def without_nan(value: Any) -> Any:
     return value
 
 
-def latex(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A booktabs table: text left, numbers right."""
+def latex(columns: Sequence[str], rows: Iterable[Sequence[str]], layout: str | None = None) -> str:
+    """A booktabs table: the first column left, the others right, unless `layout` says otherwise."""
     head = " & ".join(_escape(column) for column in columns)
     body = "\n".join(" & ".join(_escape(cell) for cell in row) + r" \\" for row in rows)
-    layout = "l" + "r" * (len(columns) - 1)
+    layout = layout or "l" + "r" * (len(columns) - 1)
     return (
         f"\\begin{{tabular}}{{{layout}}}\n\\toprule\n{head} \\\\\n\\midrule\n{body}\n\\bottomrule\n\\end{{tabular}}\n"
     )
 
 
 def _escape(text: str) -> str:
-    named = {"\\": r"\textbackslash{}", "−": "$-$", "–": "--", "<": "$<$", ">": "$>$", "^": r"\^{}", "~": r"\~{}"}
+    named = {"\\": r"\textbackslash{}", "−": "$-$", "–": "--", "<": "$<$", ">": "$>$", "^": r"\^{}", "~": r"\~{}", "[": "{[}"}
     return "".join(named.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in text)
