@@ -92,7 +92,7 @@ def test_checkpoint_round_trip_and_damage(tmp_path: Path) -> None:
     assert store.checkpoint(ID) is None
 
 
-@given(values=st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=8))
+@given(values=st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=8))
 def test_digest_depends_on_names_shapes_types_and_bytes(values: list[float]) -> None:
     array = np.array(values, dtype=np.float32)
     digest = digest_arrays({"a": array})
