@@ -332,6 +332,21 @@ def data_list(data_dir: DataOption = None) -> None:
         console.print(" · ".join(str(part) for part in entry), highlight=False, soft_wrap=True)
 
 
+@data_app.command("add")
+def data_add(
+    name: Annotated[str, typer.Argument(help="Name to use it by.")],
+    source: Annotated[Path, typer.Option("--from", help="Directory that holds its files.")],
+    data_dir: DataOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Check a data set and copy its files to where overparam looks."""
+    from overparam.data.add import add
+
+    with plain_errors(debug):
+        home = add(name, source, data_dir)
+    console.print(f"Added {name}: {home}", highlight=False, soft_wrap=True)
+
+
 @app.callback(invoke_without_command=True)
 def main(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     """Why do neural networks with more parameters than data generalize?"""

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from overparam.data import cache, load, mnist1d
+from overparam.data.add import add
 from overparam.data.load import available, content_digest, dataset_of, prepare
 from overparam.data.parquet import read_parquet
 from overparam.data.types import Array, DataError
@@ -240,6 +241,21 @@ def test_a_missing_data_set_says_where_it_was_looked_for_and_what_is_near(tmp_pa
     with pytest.raises(DataError, match=r'did you mean "cifar10"\?'):
         prepare(DataSpec(name="cifar"), data_dir=tmp_path)
     assert ("cifar10", ".npz", str(tmp_path / "cifar10")) in available(tmp_path)
+
+
+def test_a_data_set_is_checked_before_it_is_added(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "good", GREY)
+    home = add("mine", tmp_path / "good", tmp_path / "data")
+    assert home == tmp_path / "data" / "mine"
+    assert dataset_of(DataSpec(name="mine"), tmp_path / "data").train_x.shape == GREY["train"].shape
+    with pytest.raises(DataError, match='"mine" exists already'):
+        add("mine", tmp_path / "good", tmp_path / "data")
+    fault(tmp_path / "bad", "truncated parquet")
+    with pytest.raises(DataError, match="cannot be read as Parquet"):
+        add("other", tmp_path / "bad", tmp_path / "data")
+    with pytest.raises(DataError, match="holds no data set"):
+        add("other", tmp_path / "nowhere", tmp_path / "data")
+    assert [entry.name for entry in (tmp_path / "data").iterdir()] == ["mine"]
 
 
 def test_mnist1d_is_the_published_data_set() -> None:

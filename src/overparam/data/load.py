@@ -45,7 +45,7 @@ def prepare(spec: DataSpec, *, data_dir: Path | None = None) -> Examples:
     Raises:
         DataError: the data set is missing or damaged, or has too few examples.
     """
-    return _prepare(spec, _folder(data_dir))
+    return _prepare(spec, folder_of(data_dir))
 
 
 def content_digest(spec: DataSpec, *, data_dir: Path | None = None) -> str:
@@ -58,8 +58,8 @@ def dataset_of(spec: DataSpec, data_dir: Path | None = None) -> Dataset:
     if spec.name == "mnist1d":
         pool = max(4000, (spec.num_train or 0) + spec.num_val), max(1000, spec.num_test or 0)
         return _generated(*pool, spec.data_seed)
-    source = find(spec.name, _folder(data_dir))
-    return _decoded(source.name, fingerprint(source.name, source.files), _folder(data_dir))
+    source = find(spec.name, folder_of(data_dir))
+    return _decoded(source.name, fingerprint(source.name, source.files), folder_of(data_dir))
 
 
 @lru_cache(maxsize=4)
@@ -133,7 +133,8 @@ def _inputs(spec: DataSpec, data: Dataset, x: Array, chosen: Indices) -> np.ndar
     return np.ascontiguousarray(values)
 
 
-def _folder(data_dir: Path | None) -> Path:
+def folder_of(data_dir: Path | None) -> Path:
+    """Where data sets lie: the argument, else `OVERPARAM_DATA`, else the user's cache."""
     return data_dir or Path(os.environ.get("OVERPARAM_DATA") or paths.user_cache() / "data")
 
 
@@ -153,13 +154,14 @@ def find(name: str, folder: Path) -> Source:
             f'data set "{name}" is not embedded ({", ".join(EMBEDDED)}) and {home} does not exist{hint} '
             f"Put its files there as {LAYOUTS}; --data-dir or OVERPARAM_DATA names another directory than {folder}"
         )
-    source = _detect(name, home)
+    source = detect(name, home)
     if source is None:
         raise DataError(f"{home} holds no data set this version reads; expected {LAYOUTS}")
     return source
 
 
-def _detect(name: str, home: Path) -> Source | None:
+def detect(name: str, home: Path) -> Source | None:
+    """The source in a folder by what files are there; `None` if there is none that can be read."""
     shards = {part: tuple(sorted(home.glob(f"{part}-*.parquet"))) for part in ("train", "test")}
     if all(shards.values()):
         return Source(name, "Parquet", shards["train"] + shards["test"], lambda: read_parquet(dict(shards)))
@@ -188,7 +190,7 @@ def _names(folder: Path) -> list[str]:
 
 def available(data_dir: Path | None = None) -> list[tuple[str, str, str]]:
     """Name, layout and place of every data set that can be used now."""
-    folder = _folder(data_dir)
+    folder = folder_of(data_dir)
     embedded = [("digits", "8×8 images, 1,297 + 500", "embedded"), ("mnist1d", "signals, any size", "generated")]
-    detected = [(name, _detect(name, folder / name)) for name in _names(folder)]
+    detected = [(name, detect(name, folder / name)) for name in _names(folder)]
     return embedded + [(name, source.layout, str(folder / name)) for name, source in detected if source]

@@ -30,7 +30,9 @@ def _walk(prefix: str, value: Any, found: dict[str, str]) -> None:
 def shared(design: Design) -> list[tuple[str, str]]:
     """Fields with the same value in every run of the design; seeds apart."""
     specs = [flat(level.spec) for arm in design.arms for level in arm.levels]
-    keys = [key for key in (specs[0] if specs else ()) if key != "seed" and all(s.get(key) == specs[0][key] for s in specs)]
+    keys = [
+        key for key in (specs[0] if specs else ()) if key != "seed" and all(s.get(key) == specs[0][key] for s in specs)
+    ]
     return [(key, specs[0][key]) for key in keys]
 
 

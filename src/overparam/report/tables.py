@@ -113,5 +113,14 @@ def latex(columns: Sequence[str], rows: Iterable[Sequence[str]], layout: str | N
 
 
 def _escape(text: str) -> str:
-    named = {"\\": r"\textbackslash{}", "−": "$-$", "–": "--", "<": "$<$", ">": "$>$", "^": r"\^{}", "~": r"\~{}", "[": "{[}"}
+    named = {
+        "\\": r"\textbackslash{}",
+        "−": "$-$",
+        "–": "--",
+        "<": "$<$",
+        ">": "$>$",
+        "^": r"\^{}",
+        "~": r"\~{}",
+        "[": "{[}",
+    }
     return "".join(named.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in text)
