@@ -1,5 +1,6 @@
 """The command line: joins plan and power, prints, and turns every known error into one sentence and exit code 2."""
 
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -140,7 +141,7 @@ def run(
         costs = cost_of(plan, request.experiments, model)
         if plan.missing:
             model.save()
-        with progress.shown(console) as show:
+        with _resumable(), progress.shown(console) as show:
             swept = carry_out(plan, costs, request.execution, workers=request.workers, on=on, on_progress=show)
         for identity, sentence in swept.failures.items():
             errors.print(f"[bold red]failed:[/] run {identity}: {escape(sentence)}", highlight=False, soft_wrap=True)
@@ -157,8 +158,23 @@ def run(
         raise typer.Exit(1)
 
 
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """A second Ctrl-C, or one at an odd moment, still ends with the command that resumes."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _say_how_to_resume()
+
+
+def _say_how_to_resume() -> None:
+    sentence = "Interrupted; finished runs and checkpoints are kept. Resume with:"
+    errors.print(f"{sentence}\n  {escape(_command())}", highlight=False, soft_wrap=True)
+    raise typer.Exit(130)
+
+
 def _command() -> str:
-    return " ".join(["overparam", *sys.argv[1:]])
+    return shlex.join(["overparam", *sys.argv[1:]])
 
 
 @app.command()

@@ -270,7 +270,19 @@ class Session:
     def start(self) -> State | None:
         """Where a new run starts: its parent's state, or nothing."""
         init = self.spec.init
-        return load_state(init.of, init.step, self.execution) if isinstance(init, Rewind) else None
+        if not isinstance(init, Rewind):
+            return None
+        self.refuse_mixed(read(init.of, self.execution).result["environment"], "the run it rewinds to was computed")
+        return load_state(init.of, init.step, self.execution)
+
+    def refuse_mixed(self, theirs: Mapping[str, str], what: str) -> None:
+        """Bits are promised within one numeric environment; going on in another one must be asked for."""
+        change = differences(self.execution.environment, theirs)
+        if change and not self.execution.allow_mixed:
+            raise StoreError(
+                f"run {self.run_id}: {what} in another numeric environment ({change}); go on there, or pass "
+                "--allow-mixed and lose bit-exactness"
+            )
 
     def evaluate(self, moment: Moment) -> Row:
         row: Row = {"step": moment.step, "epoch": moment.step / self.timetable.steps_per_epoch, "lr": moment.lr}
@@ -325,12 +337,7 @@ class Session:
         if found is None or found[1]["data_digest"] != self.examples.digest:
             return None
         arrays, meta = found
-        change = differences(self.execution.environment, meta["environment"])
-        if change and not self.execution.allow_mixed:
-            raise StoreError(
-                f"run {self.run_id} was interrupted in another numeric environment ({change}); resume it there, "
-                "or pass --allow-mixed and lose bit-exactness"
-            )
+        self.refuse_mixed(meta["environment"], "it was interrupted")
         self.rows, self.reached, self.seconds = meta["rows"], meta["reached"], meta["seconds"]
         by_step: dict[str, dict[str, Any]] = {}
         for name, value in arrays.items():

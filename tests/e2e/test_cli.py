@@ -82,7 +82,14 @@ def test_errors_are_sentences_with_exit_code_2(tmp_path: Path, arguments: list[s
 def start(folder: Path) -> "subprocess.Popen[str]":
     long = [*SMALL, "--set", "train.epochs=40", "--workers", "2"]
     command = [sys.executable, "-m", "overparam.cli", "run", "batch_size", *long]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background shell ignores it
+    )
 
 
 def wait_for_first_runs(folder: Path) -> None:

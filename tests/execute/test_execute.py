@@ -1,6 +1,9 @@
 """One run, from spec to store: same bits however it is carried out."""
 
 import math
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -80,6 +83,39 @@ def test_checkpoint_of_another_environment_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"another numeric environment \(threads 1 → 2\)"):
         execute(spec(), Execution(store=tmp_path, threads=2))
     assert execute(spec(), Execution(store=tmp_path, threads=2, allow_mixed=True)).status == "ok"
+
+
+def test_a_parent_of_another_environment_is_refused(tmp_path: Path) -> None:
+    child = spec(init=Rewind(of=spec(), step=7))
+    execute(spec(), Execution(store=tmp_path), frozenset({7}))
+    with pytest.raises(StoreError, match=r"rewinds to was computed in another numeric environment"):
+        execute(child, Execution(store=tmp_path, threads=2))
+    assert execute(child, Execution(store=tmp_path, threads=2, allow_mixed=True)).status == "ok"
+
+
+def test_killed_in_the_middle_and_resumed_is_uninterrupted(tmp_path: Path) -> None:
+    """kill -9 as soon as a checkpoint is there; the next process ends in the same bits."""
+    long = spec(train=TrainSpec(optimizer=SGD(lr=0.01), batch_size=8, epochs=30))
+    straight = execute(long, Execution(store=tmp_path / "straight"))
+    code = (
+        "import sys; from pathlib import Path; from overparam.execute import *; "
+        "spec = RunSpec.model_validate_json(sys.stdin.read()); "
+        f"execute(spec, Execution(store=Path({str(tmp_path / 'killed')!r}), checkpoint_seconds=0.0))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, text=True)
+    assert process.stdin is not None
+    process.stdin.write(long.model_dump_json())
+    process.stdin.close()
+    store = Store(tmp_path / "killed")
+    while store.checkpoint(run_id(long)) is None and process.poll() is None:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    found = store.checkpoint(run_id(long))
+    assert found is not None and not store.has(run_id(long)), "the run was over before it could be killed"
+    resumed = execute(long, Execution(store=store.root))
+    assert resumed.result["states"] == straight.result["states"]
+    assert resumed.result["curves"] == straight.result["curves"]
 
 
 def test_a_cache_hit_under_other_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
