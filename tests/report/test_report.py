@@ -4,6 +4,8 @@ import csv
 import json
 import math
 import re
+from dataclasses import replace
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from matplotlib.container import ErrorbarContainer
 
 from overparam.analyse.claims import judge
 from overparam.report import numbers, tables
-from overparam.report.figures import level_places, sweep_figure
+from overparam.report.figures import PANELS, inline, legend_keys, level_places, sweep_figure, to_svg
 from overparam.report.render import StudyResult, render
 from overparam.rng.numpy_generators import numpy_generator
 from overparam.specs import Design, Study
@@ -61,6 +63,7 @@ def made_up(design: Design, missing: bool = False) -> pl.DataFrame:
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
+@cache
 def result(missing: bool = False, background: str = "b") -> StudyResult:
     study, design = smoke(background)
     frame = made_up(design, missing).with_columns(
@@ -71,71 +74,144 @@ def result(missing: bool = False, background: str = "b") -> StudyResult:
     return StudyResult(study, "smoke", frame, verdicts, {"torch": "2"}, "overparam run", ("a note",))
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of two studies, the second without runs."""
+    empty = result(missing=True)
+    second = replace(empty, study=empty.study.model_copy(update={"name": "second"}))
+    return render([result(), second], tmp_path_factory.mktemp("report")).parent
+
+
 class Outline(HTMLParser):
-    """Open tags must close, and nothing may be fetched."""
+    """Open tags must close, ids must be unique, and nothing may be fetched."""
 
     def __init__(self) -> None:
         super().__init__()
         self.open: list[str] = []
         self.links: list[str] = []
+        self.ids: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag not in ("meta", "br", "path", "use", "rect", "link"):
             self.open.append(tag)
-        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+        self.links += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href")]
 
     def handle_endtag(self, tag: str) -> None:
         if tag in self.open:
             assert self.open.pop() == tag
 
 
-def test_page_is_well_formed_and_fetches_nothing(tmp_path: Path) -> None:
-    page = render([result()], tmp_path).read_text()
+def test_page_is_well_formed_and_fetches_nothing(folder: Path) -> None:
     outline = Outline()
-    outline.feed(page)
+    outline.feed((folder / "report.html").read_text())
     assert outline.open == []
+    assert len(outline.ids) == len(set(outline.ids))
     assert not [link for link in outline.links if re.match(r"\w+:|//", link)]
     for link in outline.links:
-        assert link.startswith("#") or (tmp_path / link).is_file()
+        assert link[1:] in outline.ids if link.startswith("#") else (folder / link).is_file()
 
 
-def test_same_results_give_the_same_bytes(tmp_path: Path) -> None:
-    for name in "ab":
-        render([result()], tmp_path / name)
+def test_every_verdict_is_in_the_summary_as_a_word(folder: Path) -> None:
+    summary = (folder / "report.html").read_text().split("</nav>")[0]
+    for verdict in result().verdicts:
+        assert f'#batch_size-{numbers.stem(verdict.claim.name)}"' in summary
+        assert f'<span class="badge {verdict.verdict}">{verdict.verdict}</span>' in summary
+
+
+def test_same_results_give_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    render([result()], tmp_path / "a")
     files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file())
     assert len(files) == 8
-    assert all((tmp_path / "a" / f).read_bytes() == (tmp_path / "b" / f).read_bytes() for f in files)
+    first = [f for f in files if f.parent != Path()]
+    assert all((tmp_path / "a" / f).read_bytes() == (folder / f).read_bytes() for f in first)
+    pages = [(tmp_path / "a" / name).read_bytes() for name in ("report.html", "report.json")]
+    render([result()], tmp_path / "a")
+    assert pages == [(tmp_path / "a" / name).read_bytes() for name in ("report.html", "report.json")]
 
 
-def test_what_people_write_is_escaped(tmp_path: Path) -> None:
-    page = render([result(background=EVIL)], tmp_path).read_text()
-    assert EVIL not in page
-    assert "&lt;script&gt;alert" in page
+def test_what_people_write_is_escaped_everywhere(tmp_path: Path) -> None:
+    found = result()
+    design = found.study.designs["smoke"]
+    evil = f"--> $\\frac{{{EVIL}"
+    arms = tuple(arm.model_copy(update={"title": evil, "note": EVIL}) for arm in design.arms[:1])
+    study = found.study.model_copy(
+        update={
+            "title": EVIL,
+            "question": EVIL,
+            "background": EVIL,
+            "factor": evil,
+            "designs": {"smoke": design.model_copy(update={"arms": arms, "caption": EVIL})},
+        }
+    )
+    claim = found.verdicts[0].claim.model_copy(update={"sentence": EVIL, "paper_note": EVIL, "name": EVIL})
+    verdicts = (replace(found.verdicts[0], claim=claim, reason=EVIL, caveats=(EVIL,)),)
+    hostile = replace(found, study=study, verdicts=verdicts, command=EVIL, notes=(EVIL,), environment={EVIL: EVIL})
+    page = render([hostile], tmp_path).read_text()
+    assert "<script" not in page
+    assert page.count("&lt;script&gt;alert") >= 12
+    assert "<script" not in (tmp_path / "figures" / "batch_size_sweep.svg").read_text()
 
 
-def test_json_holds_every_claim_without_nan(tmp_path: Path) -> None:
-    render([result()], tmp_path)
-    record = json.loads((tmp_path / "report.json").read_text())
+def test_a_name_cannot_leave_the_folder(tmp_path: Path) -> None:
+    found = result(missing=True)
+    study = found.study.model_copy(update={"name": "../../out"})
+    render([replace(found, study=study)], tmp_path / "a" / "b")
+    assert {p.parent.name for p in tmp_path.rglob("out*")} == {"data"}
+
+
+def test_json_holds_every_claim_without_nan(folder: Path) -> None:
+    text = (folder / "report.json").read_text()
+    record = json.loads(text)
     _, design = smoke()
     claims = record["studies"][0]["claims"]
     assert [claim["sentence"] for claim in claims] == [claim.sentence for claim in design.claims]
     assert {"verdict", "estimate", "lower", "upper", "n", "p", "p_holm", "paper_value", "margin"} <= claims[0].keys()
-    assert "NaN" not in (tmp_path / "report.json").read_text()
+    assert "NaN" not in text
+    assert json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False) == text
+    assert record["studies"][1]["cells"][0]["test_accuracy"] is None
 
 
-def test_csv_holds_the_numbers_that_are_drawn(tmp_path: Path) -> None:
+@pytest.mark.parametrize("panel", [0, 1])
+def test_csv_holds_the_numbers_that_are_drawn(folder: Path, panel: int) -> None:
+    """Heights and ends of the bars, arm by arm."""
     found = result()
-    render([found], tmp_path)
-    with open(tmp_path / "data" / "batch_size_sweep.csv") as stream:
+    with open(folder / "data" / "batch_size_sweep.csv") as stream:
         rows = list(csv.DictReader(stream))
     records = tables.cell_rows(found.study.designs["smoke"], found.frame)
-    axes = sweep_figure(records, found.frame, "batch size").axes[0]
+    axes, metric = sweep_figure(records, found.frame, "batch size").axes[panel], PANELS[panel][0]
     bars = [container for container in axes.containers if isinstance(container, ErrorbarContainer)]
-    drawn = {round(float(y), 6) for bar in bars for y in np.atleast_1d(bar.lines[0].get_ydata())}
-    assert drawn == {round(100 * float(row["test_accuracy"]), 6) for row in rows}
+    arms = list(dict.fromkeys(row["arm"] for row in rows))
+    for bar, arm in zip(bars, arms, strict=True):
+        mine = [row for row in rows if row["arm"] == arm]
+        assert np.asarray(bar.lines[0].get_ydata()) == pytest.approx([100 * float(row[metric]) for row in mine])
+        ends = [[100 * float(row[f"{metric}_{side}"]) for side in ("lower", "upper")] for row in mine]
+        drawn = [np.asarray(segment)[:, 1] for segment in bar.lines[2][0].get_segments()]
+        assert np.array(drawn) == pytest.approx(np.array(ends))
 
 
-def test_failed_runs_are_counted_and_kept_out_of_the_primary_estimate(tmp_path: Path) -> None:
+def test_runs_without_a_finite_number_are_not_drawn() -> None:
+    found = result()
+    gone = pl.when(pl.col("seed") < 2).then(None).when(pl.col("seed") < 4).then(math.nan).otherwise(pl.col("gap"))
+    frame = found.frame.with_columns(gap=gone)
+    records = tables.cell_rows(found.study.designs["smoke"], frame)
+    dots = sweep_figure(records, frame, "batch size").axes[1].collections
+    assert "nan" not in to_svg(sweep_figure(records, frame, "batch size"))
+    assert dots
+
+
+def test_keys_tell_arms_apart_without_colour() -> None:
+    found = result()
+    keys = legend_keys(tables.cell_rows(found.study.designs["smoke"], found.frame))
+    assert len({(key.get_marker(), str(key.get_linestyle())) for key in keys}) == len(keys)
+
+
+def test_inlined_figures_share_neither_ids_nor_styles() -> None:
+    text = '<svg><style>*{x}</style><!-- n --><g id="a"/><use xlink:href="#a"/><g clip-path="url(#a)"/></svg>'
+    assert inline(text, "s") == '<svg><g id="s-a"/><use xlink:href="#s-a"/><g clip-path="url(#s-a)"/></svg>'
+
+
+def test_failed_runs_are_counted_and_kept_out_of_the_primary_estimate(folder: Path) -> None:
     found = result()
     row = tables.cell_rows(found.study.designs["smoke"], found.frame)[0]
     mine = found.frame.filter((pl.col("arm") == "equal_epochs") & (pl.col("level") == "8"))
@@ -143,13 +219,57 @@ def test_failed_runs_are_counted_and_kept_out_of_the_primary_estimate(tmp_path: 
     assert (row["n_ok"], row["n_all"], row["diverged"]) == (4, 5, 1)
     assert row["test_accuracy"] == pytest.approx(sum(ok) / 4)
     assert row["test_accuracy_all_runs"] == pytest.approx(sum(mine["test_accuracy"]) / 5)
-    assert "1 of 5 runs diverged" in render([found], tmp_path).read_text()
+    page = (folder / "report.html").read_text()
+    assert "1 of 5 runs diverged" in page
+    assert f"{100 * sum(ok) / 4:.2f}" in page
 
 
-def test_a_study_without_runs_says_so(tmp_path: Path) -> None:
-    page = render([result(missing=True)], tmp_path).read_text()
-    assert "No finished runs yet" in page
-    assert not (tmp_path / "figures").exists()
+def test_a_study_without_runs_says_so(folder: Path, tmp_path: Path) -> None:
+    assert (folder / "report.html").read_text().count("No finished runs yet") == 1
+    assert not (folder / "figures" / "second_sweep.svg").exists()
+    nothing = replace(result(missing=True), frame=result().frame.clear(), verdicts=())
+    assert "No finished runs yet" in render([nothing], tmp_path).read_text()
+
+
+def test_a_loss_is_not_written_in_points(tmp_path: Path) -> None:
+    found = result()
+    verdict = found.verdicts[0]
+    estimand = verdict.claim.estimand.model_copy(update={"metric": "test_loss"})
+    claim = verdict.claim.model_copy(update={"estimand": estimand, "margin": 0.125})
+    interval = replace(verdict.interval, estimate=-0.25, lower=-0.5, upper=0.0)
+    page = render([replace(found, verdicts=(replace(verdict, claim=claim, interval=interval),))], tmp_path).read_text()
+    assert "−0.250" in page
+    assert "−25.00" not in page
+    assert "−0.250 & {[}" not in page
+    assert r"$-$0.250 & {[}$-$0.500" in (tmp_path / "data" / "batch_size_verdicts.tex").read_text()
+
+
+def test_seeds_are_those_of_the_table_not_of_the_preset(tmp_path: Path) -> None:
+    found = result()
+    fewer = replace(found, frame=found.frame.filter(pl.col("seed") < 2))
+    assert "seeds 0, 1." in render([fewer], tmp_path).read_text()
+
+
+@pytest.mark.parametrize("scheme", [0, 1])
+def test_text_contrasts_with_its_ground(folder: Path, scheme: int) -> None:
+    """WCAG AA: 4.5 to 1, in the light and in the dark scheme."""
+    block = re.findall(r":root \{(.*?)\}", (folder / "report.html").read_text(), re.DOTALL)[scheme]
+    colours = dict(re.findall(r"--(\w+): (#\w+)", block))
+    for name in ("ink", "soft", "link", "yes", "no", "open"):
+        for ground in ("paper", "panel"):
+            assert contrast(colours[name], colours[ground]) >= 4.5, (name, ground)
+
+
+def contrast(a: str, b: str) -> float:
+    high, low = sorted((luminance(a), luminance(b)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def luminance(colour: str) -> float:
+    digits = colour[1:] if len(colour) == 7 else "".join(2 * c for c in colour[1:])
+    parts = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 def test_named_levels_stand_right_of_the_numbers() -> None:

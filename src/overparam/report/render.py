@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from overparam.analyse.claims import Verdict
 from overparam.report import numbers, protocol, tables
-from overparam.report.figures import sweep_figure, to_png, to_svg
+from overparam.report.figures import inline, sweep_figure, to_png, to_svg
 from overparam.specs.study import Preset, Study
 from overparam.version import __version__
 
@@ -40,16 +40,27 @@ def render(results: Sequence[StudyResult], out_dir: Path) -> Path:
     The same results give the same bytes.
     """
     sections = [_section(result, out_dir) for result in results]
-    environment = Environment(loader=PackageLoader("overparam.report", "."), autoescape=True, undefined=StrictUndefined)
-    environment.filters |= {"percent": numbers.percent, "points": numbers.points, "p": numbers.p_value}
-    environment.filters["plain"] = numbers.plain
-    page = environment.get_template("page.html.j2").render(sections=sections, version=__version__)
+    page = _template().render(sections=sections, version=__version__)
     record = {"schema_version": SCHEMA_VERSION, "overparam": __version__, "studies": [_json(r) for r in results]}
     _write(
         out_dir / "report.json", json.dumps(tables.without_nan(record), indent=1, sort_keys=True, ensure_ascii=False)
     )
     _write(out_dir / "report.html", page)
     return out_dir / "report.html"
+
+
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("overparam.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    written = (numbers.percent, numbers.points, numbers.plain, numbers.effect, numbers.size, numbers.unit)
+    environment.filters |= {f.__name__: f for f in (*written, numbers.sentence, numbers.stem)}
+    environment.filters["p"] = numbers.p_value
+    return environment.get_template("page.html.j2")
 
 
 def _json(result: StudyResult) -> dict[str, Any]:
@@ -68,7 +79,7 @@ def _json(result: StudyResult) -> dict[str, Any]:
 
 def _section(result: StudyResult, out_dir: Path) -> dict[str, Any]:
     """Template variables of one study; its figure and tables are written on the way."""
-    design, name = result.study.designs[result.preset], result.study.name
+    design, name = result.study.designs[result.preset], numbers.stem(result.study.name)
     rows = tables.cell_rows(design, result.frame)
     finished = int((result.frame["status"] != "missing").sum())
     figure = _figure(result, rows, out_dir) if finished else None
@@ -83,6 +94,7 @@ def _section(result: StudyResult, out_dir: Path) -> dict[str, Any]:
         "rows": rows,
         "confirmatory": confirmatory,
         "descriptive": [v for v in result.verdicts if not v.claim.confirmatory],
+        "seeds": sorted(result.frame["seed"].unique()),
         "counts": {
             word: sum(v.verdict == word for v in confirmatory) for word in ("supported", "refuted", "inconclusive")
         },
@@ -99,17 +111,22 @@ def _section(result: StudyResult, out_dir: Path) -> dict[str, Any]:
 
 def _figure(result: StudyResult, rows: list[tables.Row], out_dir: Path) -> Markup:
     figure = sweep_figure(rows, result.frame, result.study.factor)
-    svg, stem = to_svg(figure), f"{result.study.name}_sweep"
+    svg, stem = to_svg(figure), f"{numbers.stem(result.study.name)}_sweep"
     _write(out_dir / "figures" / f"{stem}.svg", svg)
     _write(out_dir / "figures" / f"{stem}.png", to_png(figure))
-    return Markup(svg)
+    return Markup(inline(svg, stem))
 
 
 def _tables(result: StudyResult, rows: list[tables.Row], out_dir: Path) -> None:
-    name, data = result.study.name, out_dir / "data"
+    name, data = numbers.stem(result.study.name), out_dir / "data"
     _write(data / f"{name}_sweep.csv", pl.DataFrame(rows, infer_schema_length=None).write_csv())
     _write(data / f"{name}_runs.csv", result.frame.write_csv())
-    columns = ["Arm", "Level", "n", "Test accuracy (%)", "Train accuracy (%)", "Gap (pp)", "Train loss"]
+    _write(data / f"{name}_arms.tex", _arms_latex(rows))
+    _write(data / f"{name}_verdicts.tex", _verdicts_latex(result.verdicts))
+
+
+def _arms_latex(rows: Iterable[tables.Row]) -> str:
+    columns = ["Arm", "Level", "n ok/all", "Test accuracy (%)", "Train accuracy (%)", "Gap (points)", "Train loss"]
     cells = [
         [
             row["title"],
@@ -123,12 +140,20 @@ def _tables(result: StudyResult, rows: list[tables.Row], out_dir: Path) -> None:
         ]
         for row in rows
     ]
-    _write(data / f"{name}_arms.tex", tables.latex(columns, cells))
-    verdicts = [
-        [v.claim.sentence, v.verdict, numbers.points(v.interval.estimate), str(v.n), numbers.p_value(v.p_holm or v.p)]
-        for v in result.verdicts
-    ]
-    _write(data / f"{name}_verdicts.tex", tables.latex(["Claim", "Verdict", "Estimate (pp)", "n", "p"], verdicts))
+    return tables.latex(columns, cells)
+
+
+def _verdicts_latex(verdicts: Iterable[Verdict]) -> str:
+    columns = ["Claim", "Verdict", "Estimate", "95 % interval", "Unit", "n", "p"]
+    cells = []
+    for v in verdicts:
+        estimand = v.claim.estimand
+        low, high = (numbers.effect(x, estimand.metric) for x in (v.interval.lower, v.interval.upper))
+        p = v.p_holm if v.claim.confirmatory else v.p
+        unit = numbers.unit(estimand.metric, estimand.kind)
+        estimate = numbers.effect(v.interval.estimate, estimand.metric)
+        cells.append([v.claim.sentence, v.verdict, estimate, f"[{low}, {high}]", unit, f"{v.n}", numbers.p_value(p)])
+    return tables.latex(columns, cells, layout=r"p{0.4\linewidth}lrrlrr")
 
 
 def _caption(result: StudyResult, rows: Iterable[tables.Row]) -> str:
@@ -136,10 +161,11 @@ def _caption(result: StudyResult, rows: Iterable[tables.Row]) -> str:
     sizes = sorted({row["n_ok"] for row in rows})
     n = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
     failed = {word: sum(row[word] for row in rows) for word in tables.STATUSES}
-    said = ", ".join(f"{count} {word}" for word, count in failed.items() if count) or "no run failed"
+    said = ", ".join(f"{count} {word}" for word, count in failed.items() if count)
     return (
         f"Means over n = {n} seeds with 95 % Student t intervals over seeds; faint dots are single runs that ended ok. "
-        f"{result.study.designs[result.preset].caption} Runs left out: {said}."
+        f"{result.study.designs[result.preset].caption} "
+        f"{f'Runs left out: {said}.' if said else 'No run failed.'}"
     )
 
 
