@@ -23,7 +23,7 @@ from overparam.training.loop import train_loop
 from overparam.training.timetable import Timetable
 
 PROBE_SECONDS = 0.25
-SHARED = 1.15
+SHARED = 1.08
 LOOKS = 12  # looks at the train loss that a run to a target typically takes near it
 FIXED_SECONDS = 0.15  # building, decoding from the cache, writing
 

@@ -1,8 +1,6 @@
 """Local worker processes, one torch thread each.
 
 On small networks two single-threaded processes do about twice the work of one process with two threads.
-Workers are started with a larger glibc malloc threshold: the default returns every large activation to the
-operating system and pays page faults for it again in the next step.
 """
 
 import contextlib
@@ -16,8 +14,6 @@ import threading
 from overparam.backends.jobs import Job, Outcome
 from overparam.backends.worker import STOP, execution_to_json
 from overparam.execute import Execution
-
-ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
 
 
 class LocalBackend:
@@ -71,7 +67,7 @@ class _Worker:
     def __init__(self, backend: LocalBackend) -> None:
         self.backend = backend
         threads = str(backend.execution.threads)
-        environment = {**os.environ, **ALLOCATOR, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "overparam.backends.worker"],
             stdin=subprocess.PIPE,

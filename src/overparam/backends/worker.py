@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
+from overparam.allocator import keep_freed_memory
 from overparam.backends.jobs import Job, Outcome
 from overparam.execute import Execution, Interrupted, execute
 from overparam.store.store import Store
@@ -24,6 +25,7 @@ STOP = "stop"
 
 def main() -> None:
     """Serve until told to stop or until the input ends."""
+    keep_freed_memory()
     settings = json.loads(sys.stdin.readline())
     execution = execution_from_json(settings)
     answers, jobs, stopping = sys.stdout, queue.SimpleQueue[str](), threading.Event()

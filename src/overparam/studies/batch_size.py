@@ -217,7 +217,7 @@ def _cifar(model: CNN, num_train: int | None, sizes: tuple[int, ...], epochs: in
 
 def _laptop() -> Design:
     model, data = CNN(channels=8), DataSpec(name="cifar10", num_train=10_000)
-    first, second = _cifar(model, 10_000, (32, 128, 512, 1024, 2048), 30)
+    first, second = _cifar(model, 10_000, (32, 128, 512, 1024, 2048), 20)
     return Design(
         seeds=(0, 1, 2, 3, 4),
         arms=(

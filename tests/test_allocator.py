@@ -1,0 +1,37 @@
+"""Freed memory stays in the process, so that the next step does not pay page faults for it."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+FAULTS = """
+import ctypes, resource
+from overparam import allocator
+if {tuned}:
+    assert allocator.keep_freed_memory()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+def use_and_free():
+    block = libc.malloc(1 << 26)
+    ctypes.memset(block, 1, 1 << 26)
+    libc.free(block)
+use_and_free()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    use_and_free()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def faults(tuned: bool) -> int:
+    run = subprocess.run([sys.executable, "-c", FAULTS.format(tuned=tuned)], capture_output=True, text=True, check=True)
+    return int(run.stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+def test_a_freed_block_is_reused_without_page_faults() -> None:
+    assert faults(tuned=False) > 10_000  # what the default costs: 64 MiB in pages of 4 KiB, ten times
+    assert faults(tuned=True) < 1_000
