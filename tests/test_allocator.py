@@ -9,8 +9,7 @@ import pytest
 FAULTS = """
 import ctypes, resource
 from overparam import allocator
-if {tuned}:
-    assert allocator.keep_freed_memory()
+{prepare}
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 libc.free.argtypes = [ctypes.c_void_p]
@@ -26,12 +25,19 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-def faults(tuned: bool) -> int:
-    run = subprocess.run([sys.executable, "-c", FAULTS.format(tuned=tuned)], capture_output=True, text=True, check=True)
+def faults(prepare: str) -> int:
+    run = subprocess.run(
+        [sys.executable, "-c", FAULTS.format(prepare=prepare)], capture_output=True, text=True, check=True
+    )
     return int(run.stdout)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
 def test_a_freed_block_is_reused_without_page_faults() -> None:
-    assert faults(tuned=False) > 10_000  # what the default costs: 64 MiB in pages of 4 KiB, ten times
-    assert faults(tuned=True) < 1_000
+    assert faults("") > 10_000  # what the default costs: 64 MiB in pages of 4 KiB, ten times
+    assert faults("assert allocator.keep_freed_memory()") < 1_000
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+def test_the_process_is_as_before_when_the_block_ends() -> None:
+    assert faults("with allocator.freed_memory_kept(): pass") > 10_000

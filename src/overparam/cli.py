@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from overparam.allocator import keep_freed_memory
 from overparam.studies import STUDIES
 from overparam.version import __version__
 
@@ -370,7 +369,6 @@ def main(version: Annotated[bool, typer.Option("--version", help="Print the vers
     if version:
         console.print(__version__, highlight=False)
         raise typer.Exit
-    keep_freed_memory()  # the probes of a plan must train as the workers do
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from statistics import median
 import torch
 
 from overparam import paths
+from overparam.allocator import freed_memory_kept
 from overparam.data.load import prepare
 from overparam.execute import Execution, Session
 from overparam.identity import digest_text
@@ -89,6 +90,11 @@ class CostModel:
 def probe(spec: RunSpec, execution: Execution) -> Throughput:
     """Time a few steps and one evaluation of a run's own network on its own data."""
     session = Session(spec, execution, frozenset())
+    with freed_memory_kept():
+        return _timed(session, spec, execution)
+
+
+def _timed(session: Session, spec: RunSpec, execution: Execution) -> Throughput:
     x, y = session.train
     torch.set_num_threads(execution.threads)
     steps_at_once = max(1, min(20, session.timetable.steps_per_epoch, 512 // session.timetable.batch_size))
