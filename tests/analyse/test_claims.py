@@ -191,5 +191,38 @@ def test_false_support_is_rare_under_the_null() -> None:
     assert wrong / 200 <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 200)
 
 
+def test_false_refutation_is_rare_at_the_margin() -> None:
+    """200 studies of six claims whose true effect is the margin: at most 5 % (+ 3 standard errors) refute anything."""
+    generator = numpy_generator(0, "margin")
+    claims = [claim(name=f"c{i}", estimand=difference(f"arm{i}")) for i in range(6)]
+    wrong = 0
+    for _ in range(200):
+        tables = []
+        for i in range(6):
+            b = generator.normal(0.8, 0.001, 5)
+            a = b + generator.normal(0.01, 0.001, 5)
+            tables.append(frame(list(a), list(b)).with_columns(arm=pl.lit(f"arm{i}")))
+        found = judge(pl.concat(tables), claims, generator=numpy_generator(0, "b"))
+        wrong += any(v.p_against_holm is not None and v.p_against_holm < 0.05 for v in found)
+    assert wrong / 200 <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 200)
+
+
+def test_refutations_are_corrected_too() -> None:
+    """An effect that is refuted alone is open among five claims that are not."""
+    weak, open_ones = shifted(0.0, 9), [claim(name=f"c{i}", estimand=difference("far")) for i in range(5)]
+    table = pl.concat([weak, shifted(0.0, 100).with_columns(arm=pl.lit("far"))])
+    alone = judge(table, [claim()], generator=numpy_generator(0, "t"))[0]
+    among = judge(table, [claim(), *open_ones], generator=numpy_generator(0, "t"))[0]
+    assert (alone.verdict, among.verdict) == ("refuted", "inconclusive")
+    assert alone.p_against is not None and among.p_against_holm == pytest.approx(6 * alone.p_against)
+    assert "corrected for" in among.reason
+
+
+def test_a_real_effect_below_the_margin_is_supported() -> None:
+    found = verdict(shifted(0.003))
+    assert found.p is not None and found.p_against is not None
+    assert found.verdict == "supported" and max(found.p, found.p_against) < 0.05
+
+
 def difference(arm: str) -> Difference:
     return Difference(metric="test_accuracy", a=Point(arm=arm, level=32), b=Point(arm=arm, level=1024))

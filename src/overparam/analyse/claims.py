@@ -1,9 +1,13 @@
 """Claim × runs → verdict, by rules that were fixed before the runs.
 
-Superiority is supported if the 95 % t interval lies on the claimed side of the null and Holm's p is below .05; it
-is refuted if the interval lies beyond the margin on the other side, or if equivalence to the null holds.
-Equivalence is supported by TOST and refuted by an interval outside ±margin. Non-inferiority is supported if the
-interval lies above −margin, refuted if it lies below. All else is inconclusive.
+Superiority is supported if the 95 % t interval lies on the claimed side of the null; it is refuted if the interval
+lies beyond the margin on the other side, or if equivalence to the null holds. Equivalence is supported by TOST and
+refuted by an interval outside ±margin. Non-inferiority is supported if the interval lies above −margin, refuted if it
+lies below. All else is inconclusive.
+
+Each claim has a p for and a p against it. Over the confirmatory claims of a study Holm's correction is applied to
+each kind, so that a wrong support has a chance of at most 5 %, and so has a wrong refutation. An effect that lies
+above the null and below the margin satisfies both rules: it is supported, and its size stands beside it.
 """
 
 import math
@@ -14,7 +18,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from overparam.analyse.comparisons import effect_size, holm, paired_t, sign_flip, tost, welch
+from overparam.analyse.comparisons import Direction, effect_size, holm, paired_t, sign_flip, tost, welch
 from overparam.analyse.frame import Sample, failure_rates, rows_of, sample
 from overparam.analyse.intervals import Interval, bca_interval, sampling_error, t_interval
 from overparam.analyse.power import seeds_needed
@@ -23,11 +27,15 @@ from overparam.specs.study import Claim, Difference
 Outcome = Literal["supported", "refuted", "inconclusive"]
 ALPHA = 0.05
 FEWEST = 3  # pairs below which nothing is decided
+EQUIVALENT = "effect is smaller than the margin (equivalence test)"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the runs say about a claim. `interval` and `p` are the primary analysis on ok runs, paired by seed."""
+    """What the runs say about a claim. `interval` and the p values are the primary analysis on ok runs, paired by seed.
+
+    `p` speaks for the claim, `p_against` against it; `p_holm` and `p_against_holm` are their adjusted values.
+    """
 
     claim: Claim
     verdict: Outcome
@@ -36,7 +44,9 @@ class Verdict:
     bca: Interval
     all_runs: Interval
     p: float | None
+    p_against: float | None
     p_holm: float | None
+    p_against_holm: float | None
     sign_flip_p: float | None
     welch_p: float | None
     effect_size: float
@@ -50,13 +60,19 @@ class Verdict:
 
 
 def judge(frame: pl.DataFrame, claims: Sequence[Claim], *, generator: np.random.Generator) -> tuple[Verdict, ...]:
-    """Verdicts of a study's claims; Holm's correction runs over the confirmatory ones."""
+    """Verdicts of a study's claims; Holm's correction runs over the confirmatory ones, decided or not."""
     drafts = [_measure(frame, claim, generator) for claim in claims]
     family = [i for i, draft in enumerate(drafts) if draft.claim.confirmatory]
-    p_values = [1.0 if (p := drafts[i].p) is None else p for i in family]
-    for i, adjusted in zip(family, holm(p_values), strict=True):
-        drafts[i] = replace(drafts[i], p_holm=adjusted if drafts[i].p is not None else None)
+    adjusted_for = holm([_or_one(drafts[i].p) for i in family])
+    adjusted_against = holm([_or_one(drafts[i].p_against) for i in family])
+    for i, p, p_against in zip(family, adjusted_for, adjusted_against, strict=True):
+        if drafts[i].p is not None:
+            drafts[i] = replace(drafts[i], p_holm=p, p_against_holm=p_against)
     return tuple(_decide(draft, sample(frame, draft.claim.estimand, ok_only=True)) for draft in drafts)
+
+
+def _or_one(p: float | None) -> float:
+    return 1.0 if p is None else p
 
 
 def _measure(frame: pl.DataFrame, claim: Claim, generator: np.random.Generator) -> Verdict:
@@ -74,8 +90,10 @@ def _measure(frame: pl.DataFrame, claim: Claim, generator: np.random.Generator) 
         interval=interval,
         bca=bca_interval(values, generator=generator),
         all_runs=t_interval(sample(frame, claim.estimand, ok_only=False).values),
-        p=_p_value(claim, values) if enough else None,
+        p=_p_for(claim, values) if enough else None,
+        p_against=_p_against(claim, values) if enough else None,
         p_holm=None,
+        p_against_holm=None,
         sign_flip_p=sign_flip(values, flip_null, claim.direction) if directed else None,
         welch_p=welch(*found.groups) if len(found.groups) == 2 else None,
         effect_size=effect_size(values),
@@ -89,15 +107,36 @@ def _sign(claim: Claim) -> float:
     return 1.0 if claim.direction == "greater" else -1.0
 
 
-def _p_value(claim: Claim, values: np.ndarray) -> float:
-    """The p that belongs to the claim's test. Superiority doubles the one-sided p to match its two-sided interval."""
+def _p_for(claim: Claim, values: np.ndarray) -> float:
+    """The p that supports the claim; one-sided tests of an interval's side are doubled to match its two sides."""
     match claim.test:
         case "superiority":
-            return min(1.0, 2.0 * paired_t(values, claim.null, claim.direction))
+            return _beyond(values, claim.null, claim.direction)
         case "equivalence":
             return tost(values - claim.null, claim.margin)
         case "noninferiority":
-            return min(1.0, 2.0 * paired_t(values, claim.null - _sign(claim) * claim.margin, claim.direction))
+            return _beyond(values, claim.null - _sign(claim) * claim.margin, claim.direction)
+
+
+def _p_against(claim: Claim, values: np.ndarray) -> float:
+    """The p that refutes the claim: for superiority the smaller of "opposite" and "equivalent", which exclude each
+    other.
+    """
+    opposite: Direction = "less" if claim.direction == "greater" else "greater"
+    far = claim.null - _sign(claim) * claim.margin
+    match claim.test:
+        case "superiority":
+            return min(_beyond(values, far, opposite), tost(values - claim.null, claim.margin))
+        case "equivalence":
+            upper, lower = claim.null + claim.margin, claim.null - claim.margin
+            return min(_beyond(values, upper, "greater"), _beyond(values, lower, "less"))
+        case "noninferiority":
+            return _beyond(values, far, opposite)
+
+
+def _beyond(values: np.ndarray, bound: float, direction: Direction) -> float:
+    """p below .05 exactly if the 95 % interval lies beyond the bound on that side."""
+    return min(1.0, 2.0 * paired_t(values, bound, direction))
 
 
 def _sampling_error(frame: pl.DataFrame, claim: Claim) -> float | None:
@@ -140,13 +179,37 @@ def _caveats(claim: Claim, found: Sample, interval: Interval) -> tuple[str, ...]
 
 
 def _decide(draft: Verdict, found: Sample) -> Verdict:
-    """Reasons not to decide come first; then the rule of the claim's test."""
+    """Reasons not to decide come first; then the p for the claim, then the p against it."""
     if (obstacle := _obstacle(draft, found)) is not None:
         return replace(draft, verdict="inconclusive", reason=obstacle)
-    p = draft.p_holm if draft.claim.confirmatory else draft.p
-    assert p is not None
-    verdict, reason = _rule(draft.claim, draft.interval, p, found.values)
-    return replace(draft, verdict=verdict, reason=reason)
+    adjusted = draft.p_holm, draft.p_against_holm
+    p, p_against = adjusted if draft.claim.confirmatory else (draft.p, draft.p_against)
+    assert p is not None and p_against is not None
+    verdict: Outcome = "supported" if p < ALPHA else "refuted" if p_against < ALPHA else "inconclusive"
+    return replace(draft, verdict=verdict, reason=_reason(draft, verdict))
+
+
+def _reason(draft: Verdict, verdict: Outcome) -> str:
+    claim, interval = draft.claim, draft.interval
+    if verdict == "inconclusive":
+        alone = min(_or_one(draft.p), _or_one(draft.p_against)) < ALPHA
+        corrected = " once all claims of the study are corrected for" if alone else ""
+        return f"the interval settles neither the claim nor its opposite at this n{corrected}"
+    match claim.test, verdict:
+        case "superiority", "supported":
+            return "the interval lies on the claimed side of the null"
+        case "superiority", _:
+            opposite = max(_sign(claim) * (bound - claim.null) for bound in (interval.lower, interval.upper))
+            far = opposite < -claim.margin
+            return f"the {'interval lies beyond the margin on the other side' if far else EQUIVALENT}"
+        case "equivalence", "supported":
+            return "the equivalence test puts the difference inside the margin"
+        case "equivalence", _:
+            return "the interval lies outside the margin"
+        case _, "supported":
+            return "the interval lies above the margin of non-inferiority"
+        case _:
+            return "the interval lies below the margin of non-inferiority"
 
 
 def _obstacle(draft: Verdict, found: Sample) -> str | None:
@@ -163,28 +226,3 @@ def _obstacle(draft: Verdict, found: Sample) -> str | None:
     if draft.n < FEWEST:
         return f"only {draft.n} complete seeds; at least {FEWEST} are needed"
     return None
-
-
-def _rule(claim: Claim, interval: Interval, p: float, values: np.ndarray) -> tuple[Outcome, str]:
-    sign = _sign(claim)
-    low, high = sorted((sign * (interval.lower - claim.null), sign * (interval.upper - claim.null)))
-    δ = claim.margin
-    match claim.test:
-        case "superiority":
-            if low > 0 and p < ALPHA:
-                return "supported", "the interval lies on the claimed side and p is below .05"
-            if high < -δ:
-                return "refuted", "the interval lies beyond the margin on the other side"
-            if tost(values - claim.null, δ) < ALPHA:
-                return "refuted", "the effect is smaller than the margin (equivalence test)"
-        case "equivalence":
-            if p < ALPHA:
-                return "supported", "the equivalence test puts the difference inside the margin"
-            if low > δ or high < -δ:
-                return "refuted", "the interval lies outside the margin"
-        case "noninferiority":
-            if low > -δ and p < ALPHA:
-                return "supported", "the interval lies above the margin of non-inferiority"
-            if high < -δ:
-                return "refuted", "the interval lies below the margin of non-inferiority"
-    return "inconclusive", "the interval settles neither the claim nor its opposite at this n"

@@ -1,6 +1,5 @@
 """Fully connected network d → w₁ → … → K in standard or NTK parameterization."""
 
-from collections.abc import Sequence
 from itertools import pairwise
 
 import torch.nn.functional as F
@@ -25,8 +24,3 @@ def build_mlp(spec: MLP, num_inputs: int, num_classes: int) -> nn.Module:
     for fan_in, fan_out in pairwise(sizes):
         layers += [linear(fan_in, fan_out, bias=spec.bias), activation(spec.activation)]
     return nn.Sequential(*layers[:-1])
-
-
-def layer_sizes(spec: MLP, num_inputs: int, num_classes: int) -> Sequence[tuple[int, int]]:
-    """(fan_in, fan_out) of every linear layer, for counting cost without building."""
-    return tuple(pairwise((num_inputs, *spec.widths, num_classes)))

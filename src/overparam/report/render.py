@@ -144,16 +144,18 @@ def _arms_latex(rows: Iterable[tables.Row]) -> str:
 
 
 def _verdicts_latex(verdicts: Iterable[Verdict]) -> str:
-    columns = ["Claim", "Verdict", "Estimate", "95 % interval", "Unit", "n", "p"]
+    columns = ["Claim", "Verdict", "Estimate", "95 % interval", "Unit", "n", "p for", "p against"]
     cells = []
     for v in verdicts:
         estimand = v.claim.estimand
         low, high = (numbers.effect(x, estimand.metric) for x in (v.interval.lower, v.interval.upper))
-        p = v.p_holm if v.claim.confirmatory else v.p
+        adjusted = (v.p_holm, v.p_against_holm) if v.claim.confirmatory else (v.p, v.p_against)
         unit = numbers.unit(estimand.metric, estimand.kind)
         estimate = numbers.effect(v.interval.estimate, estimand.metric)
-        cells.append([v.claim.sentence, v.verdict, estimate, f"[{low}, {high}]", unit, f"{v.n}", numbers.p_value(p)])
-    return tables.latex(columns, cells, layout=r"p{0.4\linewidth}lrrlrr")
+        cells.append(
+            [v.claim.sentence, v.verdict, estimate, f"[{low}, {high}]", unit, f"{v.n}", *map(numbers.p_value, adjusted)]
+        )
+    return tables.latex(columns, cells, layout=r"p{0.4\linewidth}lrrlrrr")
 
 
 def _caption(result: StudyResult, rows: Iterable[tables.Row]) -> str:
