@@ -24,7 +24,7 @@ from torch import nn
 from overparam.backends.jobs import open_backend
 from overparam.data.load import prepare
 from overparam.data.types import Examples
-from overparam.execute import Execution
+from overparam.execution import Execution
 from overparam.models.build import build
 from overparam.rng.torch_generators import torch_generator
 from overparam.specs import CNN, SGD, DataSpec, RunSpec, TrainSpec

@@ -8,7 +8,8 @@ import pytest
 
 from overparam import costs
 from overparam.costs import CostModel, Throughput, disk_bytes, probe
-from overparam.execute import Execution, execute
+from overparam.execute import execute
+from overparam.execution import Execution
 from overparam.identity import run_id
 from overparam.laboratory import cost_of, experiment
 from overparam.specs import CNN, MLP, SGD, DataSpec, RunSpec, TrainSpec

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from overparam.backends.jobs import Job, Outcome, open_backend
-from overparam.execute import Execution, UnsupportedSpec
+from overparam.execute import UnsupportedSpec
+from overparam.execution import Execution
 from overparam.identity import RunId, run_id
 from overparam.specs import MLP, SGD, DataSpec, Magnitude, Rewind, RunSpec, TrainSpec
 from overparam.store.store import Store

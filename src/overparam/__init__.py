@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from overparam.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from overparam.execute import Execution as Execution
     from overparam.execute import Run as Run
     from overparam.execute import train as train
+    from overparam.execution import Execution as Execution
     from overparam.laboratory import Results as Results
     from overparam.laboratory import run as run
     from overparam.specs import CNN as CNN
@@ -28,13 +28,16 @@ if TYPE_CHECKING:
     from overparam.specs import RunSpec as RunSpec
     from overparam.specs import ShuffledMask as ShuffledMask
     from overparam.specs import TrainSpec as TrainSpec
+    from overparam.training.observer import Observer as Observer
 
 _HOMES = {
     "overparam.specs": (
         *("Adam", "CNN", "DataSpec", "Dense", "Fresh", "MLP", "Magnitude", "RandomMask", "Rewind"),
         *("RunSpec", "SGD", "ShuffledMask", "TrainSpec"),
     ),
-    "overparam.execute": ("Execution", "Run", "train"),
+    "overparam.execute": ("Run", "train"),
+    "overparam.execution": ("Execution",),
+    "overparam.training.observer": ("Observer",),
     "overparam.laboratory": ("Results", "run"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

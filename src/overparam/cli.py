@@ -17,7 +17,7 @@ from overparam.studies import STUDIES
 from overparam.version import __version__
 
 if TYPE_CHECKING:
-    from overparam.execute import Execution
+    from overparam.execution import Execution
     from overparam.laboratory import Experiment, Results
     from overparam.sweep import Plan
 
@@ -91,7 +91,7 @@ def resolve(
     allow_mixed: bool = False,
 ) -> Request:
     """Options → request; nothing is computed and nothing is written."""
-    from overparam.execute import Execution
+    from overparam.execution import Execution
     from overparam.laboratory import default_workers, experiment
     from overparam.overrides import yaml_overrides
 

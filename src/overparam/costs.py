@@ -15,10 +15,11 @@ import torch
 from overparam import paths
 from overparam.allocator import freed_memory_kept
 from overparam.data.load import prepare
-from overparam.execute import Execution, Session
+from overparam.execution import Execution
 from overparam.identity import digest_text
 from overparam.measure.risk import CHUNK, risk
 from overparam.models.build import count_parameters
+from overparam.session import Session
 from overparam.specs.run import RunSpec
 from overparam.training.loop import train_loop
 from overparam.training.timetable import Timetable

@@ -13,7 +13,8 @@ from overparam.analyse.claims import Verdict, judge
 from overparam.analyse.frame import level_text
 from overparam.backends.jobs import open_backend
 from overparam.costs import CostModel
-from overparam.execute import Execution, read
+from overparam.execute import read
+from overparam.execution import Execution
 from overparam.identity import RunId, run_id
 from overparam.overrides import apply_overrides
 from overparam.paths import report_dir

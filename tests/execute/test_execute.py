@@ -10,11 +10,15 @@ import pytest
 import torch
 
 from overparam import execute as module
-from overparam.execute import Execution, Interrupted, Session, UnsupportedSpec, execute, load_state, read, train
+from overparam.execute import UnsupportedSpec, execute, load_state, read, train
+from overparam.execution import Execution
 from overparam.identity import run_id
+from overparam.session import Interrupted, Session
 from overparam.specs import CNN, MLP, SGD, DataSpec, Magnitude, Rewind, RunSpec, TrainSpec
 from overparam.store.digests import digest_arrays
 from overparam.store.store import Store, StoreError
+from overparam.training.loop import Moment
+from overparam.training.observer import Observer
 
 DATA = DataSpec(name="digits", num_train=200, num_test=100)
 
@@ -98,9 +102,9 @@ def test_killed_in_the_middle_and_resumed_is_uninterrupted(tmp_path: Path) -> No
     long = spec(train=TrainSpec(optimizer=SGD(lr=0.01), batch_size=8, epochs=30))
     straight = execute(long, Execution(store=tmp_path / "straight"))
     code = (
-        "import sys; from pathlib import Path; from overparam.execute import *; "
-        "spec = RunSpec.model_validate_json(sys.stdin.read()); "
-        f"execute(spec, Execution(store=Path({str(tmp_path / 'killed')!r}), checkpoint_seconds=0.0))"
+        "import sys; from pathlib import Path; import overparam as op; from overparam.execute import execute; "
+        "spec = op.RunSpec.model_validate_json(sys.stdin.read()); "
+        f"execute(spec, op.Execution(store=Path({str(tmp_path / 'killed')!r}), checkpoint_seconds=0.0))"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, text=True)
     assert process.stdin is not None
@@ -150,6 +154,59 @@ def test_rewinding_without_a_mask_is_the_dense_run(tmp_path: Path, step: int) ->
     dense = train(spec(), store=tmp_path)
     assert final_digest(rewound) == final_digest(dense)
     assert digest_arrays(rewound.state("init").arrays()) == digest_arrays(dense.state(step).arrays())
+
+
+def norm_of(moment: Moment) -> dict[str, float]:
+    squares = [float(p.detach().double().square().sum()) for p in moment.model.parameters()]
+    return {"norm": math.sqrt(math.fsum(squares))}
+
+
+NORM = Observer("norm at 0, 9, 28", lambda timetable: frozenset({0, 9, 28}), norm_of)
+
+
+def norm_from_state(run: module.Run, step: int) -> float:
+    return math.sqrt(math.fsum(float(w.double().square().sum()) for w in run.weights(step).values()))
+
+
+def test_observers_see_their_steps_and_leave_the_bits_alone(tmp_path: Path) -> None:
+    plain = execute(spec(), Execution(store=tmp_path / "plain"))
+    seen = train(spec(), store=tmp_path / "seen", observers=[NORM])
+    assert seen.result["states"] == plain.result["states"]
+    found = seen.observations("norm at 0, 9, 28")
+    assert found["step"].to_list() == [0, 9, 28]
+    assert found["norm"].to_list() == pytest.approx([norm_from_state(seen, step) for step in (0, 9, 28)], rel=1e-12)
+    with pytest.raises(KeyError, match=r'no observations "loss"; it holds: norm at 0, 9, 28'):
+        seen.observations("loss")
+
+
+def test_a_finished_run_is_replayed_for_a_new_observer_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    live = train(spec(), store=tmp_path / "live", observers=[NORM])
+    train(spec(), store=tmp_path / "later")
+    later = train(spec(), store=tmp_path / "later", observers=[NORM])
+    assert later.observations(NORM.name).equals(live.observations(NORM.name))
+    monkeypatch.setattr(module, "Session", None)
+    assert train(spec(), store=tmp_path / "later", observers=[NORM]).result == later.result
+
+
+@pytest.mark.parametrize("observed_before", [True, False])
+def test_an_interrupted_run_is_observed_from_its_beginning(tmp_path: Path, observed_before: bool) -> None:
+    straight = train(spec(), store=tmp_path / "straight", observers=[NORM])
+    execution, calls = Execution(store=tmp_path / "broken"), iter(range(100))
+    with pytest.raises(Interrupted):
+        execute(spec(), execution, frozenset(), lambda: next(calls) >= 2, [NORM] if observed_before else [])
+    resumed = execute(spec(), execution, observers=[NORM])
+    assert resumed.observations(NORM.name).equals(straight.observations(NORM.name))
+    assert resumed.result["states"] == straight.result["states"]
+
+
+def test_an_observer_that_changes_the_model_is_found_out_on_replay(tmp_path: Path) -> None:
+    def spoil(moment: Moment) -> dict[str, float]:
+        next(moment.model.parameters()).data.zero_()
+        return {}
+
+    train(spec(), store=tmp_path)
+    with pytest.raises(StoreError, match="does not end in the stored weights"):
+        train(spec(), store=tmp_path, observers=[Observer("spoil", lambda timetable: frozenset({7}), spoil)])
 
 
 def test_one_run_meets_several_targets(tmp_path: Path) -> None:

@@ -70,9 +70,11 @@ def test_a_half_written_draft_is_never_seen(store: Store) -> None:
     assert list(store.run_ids()) == [ID]
 
 
-def test_states_can_be_added(store: Store) -> None:
-    store.add_states(ID, {3: {"w": np.zeros(4, dtype=np.float32)}})
+def test_states_and_observations_can_be_added(store: Store) -> None:
+    store.extend(ID, {3: {"w": np.zeros(4, dtype=np.float32)}}, {"norm": {"step": [3]}})
     assert store.steps(ID) == {0, 3, 7}
+    store.extend(ID, {}, {"trace": {"step": [7]}})
+    assert store.result(ID)["observed"] == {"norm": {"step": [3]}, "trace": {"step": [7]}}
     assert store.result(ID)["loss"] == 0.1
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
-from overparam.execute import Execution
+from overparam.execution import Execution
 from overparam.identity import RunId
 from overparam.specs.run import RunSpec
 

@@ -13,7 +13,7 @@ import threading
 
 from overparam.backends.jobs import Job, Outcome
 from overparam.backends.worker import STOP, execution_to_json
-from overparam.execute import Execution
+from overparam.execution import Execution
 
 
 class LocalBackend:

@@ -17,7 +17,9 @@ from typing import Any, TextIO
 
 from overparam.allocator import keep_freed_memory
 from overparam.backends.jobs import Job, Outcome
-from overparam.execute import Execution, Interrupted, execute
+from overparam.execute import execute
+from overparam.execution import Execution
+from overparam.session import Interrupted
 from overparam.store.store import Store
 
 STOP = "stop"

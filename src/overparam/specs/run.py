@@ -225,6 +225,11 @@ class RunSpec(Spec):
         """Seed of one random stream: the run's own unless `streams` overrides it."""
         return self.streams.get(purpose, self.seed)
 
+    @property
+    def first_step(self) -> int:
+        """The step the run starts at: 0, or where it was rewound to."""
+        return self.init.step if isinstance(self.init, Rewind) else 0
+
     def parents(self) -> tuple["RunSpec", ...]:
         """Runs that must be finished before this one starts."""
         starts = (self.init.of,) if isinstance(self.init, Rewind) else ()

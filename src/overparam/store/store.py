@@ -96,14 +96,15 @@ class Store:
         shutil.rmtree(paths.partial_dir(self.root, run_id), ignore_errors=True)
         paths.failure_file(self.root, run_id).unlink(missing_ok=True)
 
-    def add_states(self, run_id: RunId, states: Mapping[int, Arrays]) -> None:
-        """Add replayed states to a finished run; its numbers stay as they are."""
+    def extend(self, run_id: RunId, states: Mapping[int, Arrays], observed: Mapping[str, Any]) -> None:
+        """Add replayed states and observations to a finished run; its numbers stay as they are."""
         run = paths.run_dir(self.root, run_id)
         for step, arrays in states.items():
             _replace_bytes(paths.state_file(run, step), save(arrays))
         result = self.result(run_id)
         digests = {int(k): v for k, v in result["states"].items()} | {k: digest_arrays(v) for k, v in states.items()}
         result["states"] = {str(step): digests[step] for step in sorted(digests)}
+        result["observed"] = result.get("observed", {}) | observed
         _write_sealed(paths.result_file(run), result)
 
     def lock(self, run_id: RunId) -> FileLock:

@@ -1,0 +1,218 @@
+"""One attempt at a run: the only place that wires data → model → training → measurement → store."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from overparam.data.load import prepare
+from overparam.data.types import Examples, Split
+from overparam.execution import Execution
+from overparam.identity import run_id
+from overparam.measure.risk import Risk, risk
+from overparam.models.build import build
+from overparam.rng.torch_generators import torch_generator
+from overparam.specs.run import Fresh, RunSpec
+from overparam.store.provenance import differences
+from overparam.store.store import Store, StoreError
+from overparam.training.loop import Moment, train_loop
+from overparam.training.observer import Observer
+from overparam.training.state import State, state_from_arrays
+from overparam.training.status import status_of
+from overparam.training.timetable import Timetable
+
+Row = dict[str, float | None]
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; its progress is in a checkpoint."""
+
+
+def refuse_mixed(execution: Execution, theirs: Mapping[str, str], what: str) -> None:
+    """Bits are promised within one numeric environment; going on in another one must be asked for."""
+    change = differences(execution.environment, theirs)
+    if change and not execution.allow_mixed:
+        raise StoreError(
+            f"{what} in another numeric environment ({change}); go on there, or pass --allow-mixed and lose "
+            "bit-exactness"
+        )
+
+
+@dataclass
+class Session:
+    """One attempt at a run: the only place that wires data → model → training → measurement → store."""
+
+    spec: RunSpec
+    execution: Execution
+    save_steps: frozenset[int]
+    observers: Sequence[Observer] = ()
+
+    def __post_init__(self) -> None:
+        self.store = Store(self.execution.store)
+        self.run_id = run_id(self.spec)
+        self.examples: Examples = prepare(self.spec.data, data_dir=self.execution.data_dir)
+        self.image = len(self.examples.input_shape) == 3 and self.spec.model.kind == "cnn"
+        self.splits = {name: self.on_device(getattr(self.examples, name)) for name in ("train", "val", "test")}
+        self.train = self.splits["train"]
+        self.timetable = Timetable(self.spec.train, len(self.train[1]))
+        self.watch = {observer.name: observer.steps(self.timetable) for observer in self.observers}
+        self.rows: list[Row] = []
+        self.observed: dict[str, list[Row]] = {observer.name: [] for observer in self.observers}
+        self.reached: list[float] = []
+        self.states: dict[int, State] = {}
+        self.seconds = 0.0
+
+    def on_device(self, split: Split) -> tuple[Tensor, Tensor]:
+        x, y = torch.from_numpy(split.x), torch.from_numpy(split.y)
+        # Channels-last convolutions are about 1.4× faster on the CPU and at least as fast on a GPU.
+        layout = torch.channels_last if self.image else torch.contiguous_format
+        return x.to(self.execution.device, memory_format=layout), y.to(self.execution.device)
+
+    def model(self) -> nn.Module:
+        stream = self.spec.init.stream if isinstance(self.spec.init, Fresh) else "init"
+        generator = torch_generator(self.spec.stream_seed(stream), stream)
+        model = build(self.spec.model, self.examples.input_shape, self.examples.num_classes, generator=generator)
+        layout = torch.channels_last if self.image else torch.contiguous_format
+        return model.to(self.execution.device).to(memory_format=layout)  # type: ignore[call-overload, no-any-return]
+
+    def order(self, epoch: int) -> Tensor:
+        generator = torch_generator(self.spec.stream_seed("order"), "order", epoch)
+        return torch.randperm(len(self.train[1]), generator=generator)
+
+    def moments(self, start: State | None, stops: frozenset[int]) -> Iterator[Moment]:
+        targets = tuple(t for t in self.spec.train.loss_targets if t < min(self.reached, default=math.inf))
+        x, y = self.train
+        return train_loop(
+            self.model(), x, y, self.spec.train, order=self.order, stops=stops, start=start, targets=targets
+        )
+
+    def complete(self, start: State | None, should_stop: Callable[[], bool]) -> None:
+        """Train from the last checkpoint, else from `start`, to the end, and store the run."""
+        start = self.resume() or start
+        evaluate_at = self.timetable.log_spaced(self.execution.evaluations)
+        keep = self.save_steps | {self.spec.first_step}
+        stops = evaluate_at | keep | self.observed_steps | frozenset(self.timetable.epoch_ends())
+        began, saved = time.process_time(), time.monotonic()
+        for moment in self.moments(start, stops):
+            if moment.step in keep or moment.end:
+                self.states[moment.step] = moment.state()
+            self.reached += moment.reached
+            self.observe(moment)
+            if not _seen(self.rows, moment) and (moment.step in evaluate_at or moment.reached or moment.end):
+                self.rows.append(self.evaluate(moment))
+            if moment.end:
+                self.finish(moment, self.seconds + time.process_time() - began)
+            elif should_stop() or time.monotonic() - saved >= self.execution.checkpoint_seconds:
+                saved = time.monotonic()
+                self.checkpoint(moment, self.seconds + time.process_time() - began)
+                if should_stop():
+                    raise Interrupted(f"run {self.run_id} stopped at step {moment.step}; its checkpoint is kept")
+
+    @property
+    def observed_steps(self) -> frozenset[int]:
+        return frozenset().union(*self.watch.values())
+
+    def observe(self, moment: Moment) -> None:
+        """Let every observer look that wants to see this step."""
+        for observer in self.observers:
+            rows = self.observed[observer.name]
+            if moment.step in self.watch[observer.name] and not _seen(rows, moment):
+                found = {name: _finite(value) for name, value in observer.measure(moment).items()}
+                rows.append(self.place(moment) | found)
+
+    def observations(self) -> dict[str, dict[str, list[float | None]]]:
+        return {name: _columns(rows) for name, rows in self.observed.items()}
+
+    def place(self, moment: Moment) -> Row:
+        return {"step": moment.step, "epoch": moment.step / self.timetable.steps_per_epoch, "lr": moment.lr}
+
+    def evaluate(self, moment: Moment) -> Row:
+        row = self.place(moment)
+        for name, (x, y) in self.splits.items():
+            value = risk(moment.model, x, y, self.spec.train.loss) if len(y) else Risk(math.nan, math.nan, 0)
+            row |= {f"{name}_loss": _finite(value.loss), f"{name}_accuracy": _finite(value.accuracy)}
+        return row
+
+    def finish(self, moment: Moment, seconds: float) -> None:
+        final = {k: v for k, v in self.rows[-1].items() if k.rpartition("_")[2] in ("loss", "accuracy")}
+        train_risk = Risk(number(final["train_loss"]), number(final["train_accuracy"]), len(self.train[1]))
+        assert moment.end is not None
+        loss, targets = self.spec.train.loss, self.spec.train.loss_targets
+        result: dict[str, Any] = {
+            "status": status_of(moment.end, train_risk, self.examples.num_classes, loss, bool(targets)),
+            "end": moment.end,
+            "steps": moment.step,
+            "epochs": moment.step / self.timetable.steps_per_epoch,
+            "final": final,
+            "curves": _columns(self.rows),
+            "targets_reached": self.reached,
+            "diverged_at": moment.diverged_at,
+            "last_finite_loss": moment.last_finite_loss,
+            "num_train": len(self.train[1]),
+            "num_test": len(self.examples.test.y),
+            "data_digest": self.examples.digest,
+            "noise_digest": self.examples.noise_digest,
+            "environment": self.execution.environment,
+            "seconds": seconds,
+        }
+        if self.observers:
+            result["observed"] = self.observations()
+        states = {step: state.arrays() for step, state in self.states.items()}
+        self.store.write(self.run_id, self.spec.model_dump_json(), result, states)
+
+    def checkpoint(self, moment: Moment, seconds: float) -> None:
+        """Keep all that is needed to go on, including the states and rows gathered so far."""
+        arrays = {f"now/{name}": value for name, value in moment.state().arrays().items()}
+        for step, state in self.states.items():
+            arrays |= {f"{step}/{name}": value for name, value in state.arrays().items()}
+        meta = {
+            "step": moment.step,
+            "rows": self.rows,
+            "observed": self.observed,
+            "reached": self.reached,
+            "seconds": seconds,
+            "environment": self.execution.environment,
+            "data_digest": self.examples.digest,
+        }
+        self.store.save_checkpoint(self.run_id, arrays, meta)
+
+    def resume(self) -> State | None:
+        """State of the last checkpoint, with rows and kept states put back."""
+        found = self.store.checkpoint(self.run_id)
+        if found is None or found[1]["data_digest"] != self.examples.digest:
+            return None
+        arrays, meta = found
+        if meta["observed"].keys() != self.observed.keys():
+            return None  # the steps before it were not observed
+        refuse_mixed(self.execution, meta["environment"], f"run {self.run_id} was interrupted")
+        self.rows, self.observed = meta["rows"], meta["observed"]
+        self.reached, self.seconds = meta["reached"], meta["seconds"]
+        by_step: dict[str, dict[str, Any]] = {}
+        for name, value in arrays.items():
+            prefix, _, rest = name.partition("/")
+            by_step.setdefault(prefix, {})[rest] = value
+        now = by_step.pop("now")
+        self.states = {int(step): state_from_arrays(int(step), group) for step, group in by_step.items()}
+        return state_from_arrays(meta["step"], now)
+
+
+def _seen(rows: list[Row], moment: Moment) -> bool:
+    """A checkpoint holds the rows of its own step."""
+    return bool(rows) and rows[-1]["step"] == moment.step
+
+
+def _columns(rows: list[Row]) -> dict[str, list[float | None]]:
+    return {name: [row[name] for row in rows] for name in (rows[-1] if rows else ())}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def number(value: float | None) -> float:
+    """A stored value: NaN is kept as null."""
+    return math.nan if value is None else value

@@ -1,0 +1,25 @@
+"""Observers: measurements that a run takes of itself while it trains."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from overparam.training.loop import Moment
+from overparam.training.timetable import Timetable
+
+
+@dataclass(frozen=True)
+class Observer:
+    """Numbers read off a run at chosen steps and kept with it, without keeping its weights.
+
+    `steps` maps the run's timetable to the steps to look at; `measure` gets the moment and must leave the model as it
+    is. `name` stands for the measure and all its settings: a run that holds observations of that name is not measured
+    again.
+
+    >>> norm = lambda moment: {"norm": sum(float(p.square().sum()) for p in moment.model.parameters()) ** 0.5}
+    >>> Observer("weight norm", lambda timetable: frozenset(timetable.epoch_ends()), norm).name
+    'weight norm'
+    """
+
+    name: str
+    steps: Callable[[Timetable], frozenset[int]]
+    measure: Callable[[Moment], Mapping[str, float]]
