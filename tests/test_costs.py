@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from overparam import costs
+from overparam import costs, paths
 from overparam.costs import CostModel, Throughput, disk_bytes, probe
 from overparam.execute import execute
 from overparam.execution import Execution
@@ -68,6 +68,17 @@ def test_probes_are_positive_kept_and_not_repeated(tmp_path: Path, monkeypatch: 
     model.save()
     monkeypatch.setattr(costs, "probe", None)
     assert CostModel(Execution(store=tmp_path), workers=1).seconds(spec()) == first
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", '{"key": {"other": 1}}'])
+def test_damaged_costs_count_as_none(tmp_path: Path, content: str) -> None:
+    paths.costs_file(tmp_path).write_text(content)
+    assert CostModel(Execution(store=tmp_path), workers=1).known == {}
+
+
+def test_a_run_that_will_diverge_has_a_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(costs, "PROBE_SECONDS", 0.01)
+    assert probe(spec(optimizer=SGD(lr=1e8)), Execution(store=tmp_path)).step > 0
 
 
 def test_costs_grow_with_steps_share_and_looks_at_the_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

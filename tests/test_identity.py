@@ -70,7 +70,7 @@ def other(value: Any) -> list[Any]:
         case tuple() | list():
             return [[entry / 2 for entry in value]]
         case _:
-            return [{**value, "extra": 1}]
+            return [{**value, "extra": 1}, {**value, "order": 8}]
 
 
 def leaves(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

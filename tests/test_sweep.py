@@ -1,6 +1,7 @@
 """Scheduling: parents first, every run once, failures take their children along, lost workers are replaced."""
 
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,15 @@ def test_a_failure_takes_its_descendants_and_nothing_else(tmp_path: Path) -> Non
     assert swept.failures[run_id(parent)] == "boom"
     assert "its parent" in swept.failures[run_id(child(parent))]
     assert len(swept.failures) == 3
+
+
+def test_a_run_whose_parents_both_fail_fails_once(tmp_path: Path) -> None:
+    """A pruned and rewound run has two parents, one the descendant of the other."""
+    first, second, third = spec(0), child(spec(0)), spec(2)
+    runs = make_plan([first, second, third], Store(tmp_path)).runs
+    both = replace(runs[2], needs=frozenset({run_id(first), run_id(second)}))
+    swept = work(Plan((*runs[:2], both)), FakeBackend({run_id(first): "boom"}))
+    assert (swept.finished, len(swept.failures)) == (0, 3)
 
 
 @pytest.mark.parametrize(("losses", "finished"), [(1, 1), (2, 0)])

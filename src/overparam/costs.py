@@ -8,9 +8,8 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from statistics import median
-
-import torch
 
 from overparam import paths
 from overparam.allocator import freed_memory_kept
@@ -19,8 +18,10 @@ from overparam.execution import Execution
 from overparam.identity import digest_text
 from overparam.measure.risk import CHUNK, risk
 from overparam.models.build import count_parameters
+from overparam.numerics import settled
 from overparam.session import Session
 from overparam.specs.run import RunSpec
+from overparam.store.store import replace_bytes
 from overparam.training.loop import train_loop
 from overparam.training.timetable import Timetable
 
@@ -60,8 +61,7 @@ class CostModel:
 
     def __post_init__(self) -> None:
         self.file = paths.costs_file(self.execution.store)
-        known = json.loads(self.file.read_text()) if self.file.is_file() else {}
-        self.known = {key: Throughput(**value) for key, value in known.items()}
+        self.known = _read(self.file)
 
     def seconds(self, spec: RunSpec, share: float = 1.0) -> float:
         """Core-seconds of a run that uses `share` of its step cap."""
@@ -84,23 +84,32 @@ class CostModel:
 
     def save(self) -> None:
         """Keep the probes for the next plan."""
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        self.file.write_text(json.dumps({key: asdict(value) for key, value in sorted(self.known.items())}, indent=1))
+        text = json.dumps({key: asdict(value) for key, value in sorted(self.known.items())}, indent=1)
+        replace_bytes(self.file, text.encode())
+
+
+def _read(file: Path) -> dict[str, Throughput]:
+    """Probes of earlier plans; a file that is damaged or of another version counts as none."""
+    try:
+        return {str(key): Throughput(**value) for key, value in json.loads(file.read_text()).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
 
 
 def probe(spec: RunSpec, execution: Execution) -> Throughput:
     """Time a few steps and one evaluation of a run's own network on its own data."""
     session = Session(spec, execution, frozenset())
-    with freed_memory_kept():
-        return _timed(session, spec, execution)
+    with freed_memory_kept(), settled(execution):
+        return _timed(session, spec)
 
 
-def _timed(session: Session, spec: RunSpec, execution: Execution) -> Throughput:
+def _timed(session: Session, spec: RunSpec) -> Throughput:
     x, y = session.train
-    torch.set_num_threads(execution.threads)
     steps_at_once = max(1, min(20, session.timetable.steps_per_epoch, 512 // session.timetable.batch_size))
     stops = range(0, 300 * steps_at_once, steps_at_once)
-    endless = spec.train.model_copy(update={"epochs": None, "steps": stops[-1], "until_train_loss": None})
+    still = spec.train.optimizer.model_copy(update={"lr": 1e-12})  # a step costs the same, and nothing can diverge
+    length = {"optimizer": still, "epochs": None, "steps": stops[-1], "until_train_loss": None}
+    endless = spec.train.model_copy(update=length)
     moments = train_loop(session.model(), x, y, endless, order=session.order, stops=frozenset(stops))
     model = next(moments).model
     next(moments)

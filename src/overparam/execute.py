@@ -1,19 +1,21 @@
 """RunSpec → Run: from the store if it is there, else trained now; what a finished run lacks is replayed."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
-import torch
+from filelock import Timeout
 from torch import Tensor
 
 from overparam.data.load import content_digest
 from overparam.execution import Execution
 from overparam.identity import RunId, run_id
-from overparam.session import Session, number, refuse_mixed
+from overparam.numerics import settled
+from overparam.session import Interrupted, Session, number, refuse_mixed, refuse_other_data
 from overparam.specs.run import Dense, Rewind, RunSpec
 from overparam.store.digests import digest_arrays
 from overparam.store.provenance import differences
@@ -21,12 +23,11 @@ from overparam.store.store import Store, StoreError
 from overparam.training.observer import Observer
 from overparam.training.state import State, state_from_arrays
 from overparam.training.status import Status
-
-Row = dict[str, float | None]
+from overparam.training.timetable import Timetable
 
 
 class UnsupportedSpec(ValueError):
-    """The spec is valid but this version cannot train it."""
+    """The spec is valid but cannot be trained."""
 
 
 def _final(name: str) -> property:
@@ -73,9 +74,11 @@ class Run:
 
     def state(self, step: int | Literal["init", "final"]) -> State:
         """Whole state at a step. A step that was not stored is replayed, and the replay must end in the same bits."""
-        number = {"init": self.spec.first_step, "final": int(self.result["steps"])}.get(str(step), step)
-        assert isinstance(number, int)
-        return load_state(self.spec, number, self.execution)
+        named = {"init": self.spec.first_step, "final": int(self.result["steps"])}
+        chosen = named.get(step) if isinstance(step, str) else step
+        if not isinstance(chosen, int):
+            raise ValueError(f'step {step!r} is not a step; allowed: "init", "final" or a whole number')
+        return load_state(self.spec, chosen, self.execution)
 
     def weights(self, step: int | Literal["init", "final"] = "final") -> dict[str, Tensor]:
         """Named parameters at a step."""
@@ -113,29 +116,69 @@ def execute(
     """
     refuse_unsupported(spec)
     store, identity = Store(execution.store), run_id(spec)
-    with store.lock(identity):
+    with _own(store, identity, should_stop):
         if not store.has(identity):
             if isinstance(spec.init, Rewind):
                 execute(spec.init.of, execution, frozenset({spec.init.step}), should_stop)
-            torch.set_num_threads(execution.threads)
-            Session(spec, execution, save_steps, observers).complete(parent_state(spec, execution), should_stop)
+            start, mixed = parent_state(spec, execution)
+            with settled(execution):
+                Session(spec, execution, save_steps, observers).complete(start, mixed, should_stop)
         run = read(spec, execution)
         missing = save_steps - {int(step) for step in run.result["states"]}
-        unseen = [observer for observer in observers if observer.name not in run.result.get("observed", {})]
+        unseen = [observer for observer in observers if not _has_seen(run, observer)]
         if not missing and not unseen:
             return run
         replay(run, missing, unseen)
         return read(spec, execution)
 
 
+@contextmanager
+def _own(store: Store, identity: RunId, should_stop: Callable[[], bool]) -> Iterator[None]:
+    """Hold a run's lock; while another process holds it, wait, but stay interruptible."""
+    lock = store.lock(identity)
+    while True:
+        try:
+            lock.acquire(timeout=0.5)
+            break
+        except Timeout:
+            if should_stop():
+                raise Interrupted(f"run {identity} is being computed by another process") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _has_seen(run: Run, observer: Observer) -> bool:
+    """Whether a run holds an observer's numbers at the steps that it asks for now."""
+    rows = run.result.get("observed", {}).get(observer.name)
+    asked = _inside(run, observer.steps(Timetable(run.spec.train, run.result["num_train"])))
+    return rows is not None and set(rows.get("step", ())) == asked
+
+
+def _inside(run: Run, steps: Iterable[int]) -> frozenset[int]:
+    first, last = run.spec.first_step, int(run.result["steps"])
+    return frozenset(step for step in steps if first <= step <= last)
+
+
 def refuse_unsupported(spec: RunSpec) -> None:
-    """Say what this version cannot train, before anything is computed."""
+    """Say what cannot be trained, before anything is computed."""
     if not isinstance(spec.mask, Dense):
         raise UnsupportedSpec(f'mask kind "{spec.mask.kind}" is not trained by this version; use Dense()')
     if spec.train.linearize:
         raise UnsupportedSpec("train.linearize=true is not trained by this version; use linearize=False")
+    if isinstance(spec.init, Rewind):
+        _refuse_other_kind(spec, spec.init.of)
     for parent in spec.parents():
         refuse_unsupported(parent)
+
+
+def _refuse_other_kind(spec: RunSpec, of: RunSpec) -> None:
+    if of.model != spec.model:
+        raise UnsupportedSpec(f"init.of has the model {of.model!r}, but this run {spec.model!r}; they must be the same")
+    ours, theirs = spec.train.optimizer.kind, of.train.optimizer.kind
+    if ours != theirs:
+        raise UnsupportedSpec(f'init.of was trained with "{theirs}", whose state "{ours}" cannot take over')
 
 
 def read(spec: RunSpec, execution: Execution) -> Run:
@@ -147,52 +190,53 @@ def read(spec: RunSpec, execution: Execution) -> Run:
     identity = run_id(spec)
     result = Store(execution.store).result(identity)
     now = content_digest(spec.data, data_dir=execution.data_dir)
-    if result["data_digest"] != now:
-        raise StoreError(
-            f"run {identity} was trained on {spec.data.name} data with digest {result['data_digest'][:12]}…, but the "
-            f"data found now has {now[:12]}…; point --data-dir at the old data or use another --store"
-        )
+    refuse_other_data(spec, identity, "was trained", result["data_digest"], now)
     return Run(identity, spec, result, execution)
 
 
-def parent_state(spec: RunSpec, execution: Execution) -> State | None:
-    """Where a rewound run starts: the state of its parent, which must come from the same numeric environment."""
+def parent_state(spec: RunSpec, execution: Execution) -> tuple[State | None, list[str]]:
+    """Where a rewound run starts, and which other numeric environments that state comes from."""
     if not isinstance(spec.init, Rewind):
-        return None
-    theirs = read(spec.init.of, execution).result["environment"]
-    refuse_mixed(execution, theirs, f"the run that {run_id(spec)} rewinds to was computed")
-    return load_state(spec.init.of, spec.init.step, execution)
+        return None, []
+    parent = read(spec.init.of, execution).result
+    what = f"the run that {run_id(spec)} rewinds to was computed"
+    mixed = refuse_mixed(execution, parent["environment"], what)
+    return load_state(spec.init.of, spec.init.step, execution), [*parent.get("mixed", ()), *mixed]
 
 
 def load_state(spec: RunSpec, step: int, execution: Execution) -> State:
     """State of a finished run at a step, replayed if it was not stored."""
     run = read(spec, execution)
     if str(step) not in run.result["states"]:
-        replay(run, frozenset({step}))
+        with _own(Store(execution.store), run.run_id, lambda: False):
+            replay(run, frozenset({step}))
     return state_from_arrays(step, Store(execution.store).state(run.run_id, step))
 
 
 def replay(run: Run, steps: frozenset[int], observers: Sequence[Observer] = ()) -> None:
     """Train again from the nearest stored state; add the states at `steps` and what the observers see to the store.
 
+    The caller holds the run's lock.
+
     Raises:
         StoreError: a step lies outside the run, or the replay does not end in the stored final bits.
     """
     first, last = run.spec.first_step, int(run.result["steps"])
-    if outside := [step for step in steps if not first <= step <= last]:
+    if outside := sorted(steps - _inside(run, steps)):
         raise StoreError(f"run {run.run_id} has the steps {first} … {last}; step {outside[0]} does not exist")
     store = Store(run.execution.store)
     session = Session(run.spec, run.execution, steps, observers)
-    looked_at = frozenset(step for step in session.observed_steps if first <= step <= last)
-    nearest = max(int(step) for step in run.result["states"] if int(step) <= min(steps | looked_at | {last}))
-    states: dict[int, State] = {}
+    stops = steps | _inside(run, session.observed_steps) | {last}
+    nearest = max(int(step) for step in run.result["states"] if int(step) <= min(stops))
     start = state_from_arrays(nearest, store.state(run.run_id, nearest))
-    for moment in session.moments(start, steps | looked_at | {last}):
-        session.observe(moment)
-        if moment.step in steps or moment.step == last:
-            states[moment.step] = moment.state()
-        if moment.step == last:
-            break
+    states: dict[int, State] = {}
+    with settled(run.execution):
+        for moment in session.moments(start, stops, targets=()):
+            session.observe(moment)
+            if moment.step in steps or moment.step == last:
+                states[moment.step] = moment.state()
+            if moment.step == last:
+                break
     if digest_arrays(states[last].arrays()) != run.result["states"][str(last)]:
         change = differences(run.execution.environment, run.result["environment"]) or "the cause is unknown"
         raise StoreError(f"replaying run {run.run_id} does not end in the stored weights ({change})")

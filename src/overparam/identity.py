@@ -10,7 +10,7 @@ ids of a run and of its parents form a Merkle chain.
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, ClassVar, NewType
+from typing import Any, ClassVar, NewType, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -24,6 +24,20 @@ class Spec(BaseModel):
     semantics: ClassVar[int] = 1
     neutral: ClassVar[Mapping[str, Any]] = {}
     is_run: ClassVar[bool] = False
+
+    def __init__(self, *values: Any, **fields: Any) -> None:
+        """Fields by name, or in their order as a function takes them; `kind` is fixed and has no place."""
+        names = [name for name in type(self).model_fields if name != "kind"]
+        if len(values) > len(names):
+            raise TypeError(f"{type(self).__name__} takes {len(names)} values ({', '.join(names)}), not {len(values)}")
+        placed = dict(zip(names, values, strict=False))
+        if twice := placed.keys() & fields.keys():
+            raise TypeError(f"{type(self).__name__} got two values for {', '.join(sorted(twice))}")
+        super().__init__(**placed, **fields)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with some fields replaced, validated like any other spec."""
+        return type(self)(**{name: getattr(self, name) for name in type(self).model_fields} | dict(update or {}))
 
     def __hash__(self) -> int:
         return hash(canonical_json(self))

@@ -19,6 +19,10 @@ def draft_dir(store: Path, run_id: str, unique: str) -> Path:
     return store / "partial" / f"draft-{run_id}-{unique}"
 
 
+def drafts(store: Path, run_id: str) -> list[Path]:
+    return sorted((store / "partial").glob(f"draft-{run_id}-*"))
+
+
 def lock_file(store: Path, run_id: str) -> Path:
     return store / "locks" / f"{run_id}.lock"
 

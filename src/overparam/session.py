@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from overparam.data.load import prepare
 from overparam.data.types import Examples, Split
 from overparam.execution import Execution
-from overparam.identity import run_id
+from overparam.identity import RunId, run_id
 from overparam.measure.risk import Risk, risk
 from overparam.models.build import build
 from overparam.rng.torch_generators import torch_generator
 from overparam.specs.run import Fresh, RunSpec
+from overparam.store.digests import digest_arrays
 from overparam.store.provenance import differences
 from overparam.store.store import Store, StoreError
 from overparam.training.loop import Moment, train_loop
@@ -32,14 +33,27 @@ class Interrupted(Exception):
     """The run was asked to stop; its progress is in a checkpoint."""
 
 
-def refuse_mixed(execution: Execution, theirs: Mapping[str, str], what: str) -> None:
-    """Bits are promised within one numeric environment; going on in another one must be asked for."""
+def refuse_other_data(spec: RunSpec, identity: RunId, what: str, theirs: str, now: str) -> None:
+    """An id does not cover the data's content: what was computed from other data is never gone on with."""
+    if theirs != now:
+        raise StoreError(
+            f"run {identity} {what} on {spec.data.name} data with digest {theirs[:12]}…, but the data found now has "
+            f"{now[:12]}…; point --data-dir at the old data or use another --store"
+        )
+
+
+def refuse_mixed(execution: Execution, theirs: Mapping[str, str], what: str) -> list[str]:
+    """Bits are promised within one numeric environment; going on in another one must be asked for.
+
+    The other environment, if there is leave to go on; else nothing.
+    """
     change = differences(execution.environment, theirs)
     if change and not execution.allow_mixed:
         raise StoreError(
             f"{what} in another numeric environment ({change}); go on there, or pass --allow-mixed and lose "
             "bit-exactness"
         )
+    return [change] if change else []
 
 
 @dataclass
@@ -64,6 +78,8 @@ class Session:
         self.observed: dict[str, list[Row]] = {observer.name: [] for observer in self.observers}
         self.reached: list[float] = []
         self.states: dict[int, State] = {}
+        self.last_loss: float | None = None
+        self.mixed: list[str] = []
         self.seconds = 0.0
 
     def on_device(self, split: Split) -> tuple[Tensor, Tensor]:
@@ -83,21 +99,31 @@ class Session:
         generator = torch_generator(self.spec.stream_seed("order"), "order", epoch)
         return torch.randperm(len(self.train[1]), generator=generator)
 
-    def moments(self, start: State | None, stops: frozenset[int]) -> Iterator[Moment]:
-        targets = tuple(t for t in self.spec.train.loss_targets if t < min(self.reached, default=math.inf))
-        x, y = self.train
+    def moments(self, start: State | None, stops: frozenset[int], targets: tuple[float, ...]) -> Iterator[Moment]:
+        """The run from `start` on, with the loss targets that it still has to meet."""
+        model, (x, y), train = self.model(), self.train, self.spec.train
         return train_loop(
-            self.model(), x, y, self.spec.train, order=self.order, stops=stops, start=start, targets=targets
+            model, x, y, train, order=self.order, stops=stops, start=start, targets=targets, last_loss=self.last_loss
         )
 
-    def complete(self, start: State | None, should_stop: Callable[[], bool]) -> None:
-        """Train from the last checkpoint, else from `start`, to the end, and store the run."""
+    def complete(self, start: State | None, mixed: Sequence[str], should_stop: Callable[[], bool]) -> None:
+        """Train from the last checkpoint, else from `start`, to the end, and store the run.
+
+        `mixed` names the other numeric environments that `start` comes from.
+        """
+        if self.spec.first_step >= self.timetable.total_steps:
+            raise ValueError(
+                f"init.step = {self.spec.first_step} leaves nothing to train; the run ends at step "
+                f"{self.timetable.total_steps}"
+            )
+        self.mixed = list(mixed)
         start = self.resume() or start
         evaluate_at = self.timetable.log_spaced(self.execution.evaluations)
         keep = self.save_steps | {self.spec.first_step}
-        stops = evaluate_at | keep | self.observed_steps | frozenset(self.timetable.epoch_ends())
+        stops = evaluate_at | keep | self.observed_steps | self.timetable.eighths()
+        targets = tuple(t for t in self.spec.train.loss_targets if t < min(self.reached, default=math.inf))
         began, saved = time.process_time(), time.monotonic()
-        for moment in self.moments(start, stops):
+        for moment in self.moments(start, stops, targets):
             if moment.step in keep or moment.end:
                 self.states[moment.step] = moment.state()
             self.reached += moment.reached
@@ -106,6 +132,8 @@ class Session:
                 self.rows.append(self.evaluate(moment))
             if moment.end:
                 self.finish(moment, self.seconds + time.process_time() - began)
+            elif moment.diverged_at is not None:
+                continue  # its end is near and already certain
             elif should_stop() or time.monotonic() - saved >= self.execution.checkpoint_seconds:
                 saved = time.monotonic()
                 self.checkpoint(moment, self.seconds + time.process_time() - began)
@@ -117,11 +145,18 @@ class Session:
         return frozenset().union(*self.watch.values())
 
     def observe(self, moment: Moment) -> None:
-        """Let every observer look that wants to see this step."""
+        """Let every observer look that wants to see this step.
+
+        Raises:
+            RuntimeError: an observer changed the run; nothing of it is stored.
+        """
         for observer in self.observers:
             rows = self.observed[observer.name]
             if moment.step in self.watch[observer.name] and not _seen(rows, moment):
+                before = digest_arrays(moment.state().arrays())
                 found = {name: _finite(value) for name, value in observer.measure(moment).items()}
+                if digest_arrays(moment.state().arrays()) != before:
+                    raise RuntimeError(f'observer "{observer.name}" changed the run it looked at; it must only read')
                 rows.append(self.place(moment) | found)
 
     def observations(self) -> dict[str, dict[str, list[float | None]]]:
@@ -151,16 +186,16 @@ class Session:
             "curves": _columns(self.rows),
             "targets_reached": self.reached,
             "diverged_at": moment.diverged_at,
-            "last_finite_loss": moment.last_finite_loss,
+            "last_finite_loss": moment.last_loss,
             "num_train": len(self.train[1]),
             "num_test": len(self.examples.test.y),
             "data_digest": self.examples.digest,
             "noise_digest": self.examples.noise_digest,
             "environment": self.execution.environment,
+            "mixed": self.mixed,
+            "observed": self.observations(),
             "seconds": seconds,
         }
-        if self.observers:
-            result["observed"] = self.observations()
         states = {step: state.arrays() for step, state in self.states.items()}
         self.store.write(self.run_id, self.spec.model_dump_json(), result, states)
 
@@ -174,23 +209,30 @@ class Session:
             "rows": self.rows,
             "observed": self.observed,
             "reached": self.reached,
+            "last_loss": moment.last_loss,
             "seconds": seconds,
+            "mixed": self.mixed,
             "environment": self.execution.environment,
             "data_digest": self.examples.digest,
         }
         self.store.save_checkpoint(self.run_id, arrays, meta)
 
     def resume(self) -> State | None:
-        """State of the last checkpoint, with rows and kept states put back."""
+        """State of the last checkpoint, with rows and kept states put back.
+
+        Raises:
+            StoreError: it was made with other data, or in another numeric environment without leave to mix.
+        """
         found = self.store.checkpoint(self.run_id)
-        if found is None or found[1]["data_digest"] != self.examples.digest:
+        if found is None:
             return None
         arrays, meta = found
-        if meta["observed"].keys() != self.observed.keys():
-            return None  # the steps before it were not observed
-        refuse_mixed(self.execution, meta["environment"], f"run {self.run_id} was interrupted")
-        self.rows, self.observed = meta["rows"], meta["observed"]
-        self.reached, self.seconds = meta["reached"], meta["seconds"]
+        refuse_other_data(self.spec, self.run_id, "was begun", meta["data_digest"], self.examples.digest)
+        self.mixed += refuse_mixed(self.execution, meta["environment"], f"run {self.run_id} was interrupted")
+        self.mixed += [text for text in meta["mixed"] if text not in self.mixed]
+        self.observers = [each for each in self.observers if each.name in meta["observed"]]  # others need a replay
+        self.rows, self.observed = meta["rows"], {each.name: meta["observed"][each.name] for each in self.observers}
+        self.reached, self.last_loss, self.seconds = meta["reached"], meta["last_loss"], meta["seconds"]
         by_step: dict[str, dict[str, Any]] = {}
         for name, value in arrays.items():
             prefix, _, rest = name.partition("/")

@@ -142,8 +142,9 @@ class Scheduler:
     def fail(self, identity: RunId, error: str) -> None:
         """A failed run takes its descendants with it."""
         self.failures[identity] = error
-        for run in [run for run in self.waiting if identity in run.needs]:
-            self.waiting.remove(run)
+        lost = [run for run in self.waiting if identity in run.needs]
+        self.waiting = [run for run in self.waiting if run not in lost]
+        for run in lost:
             self.fail(run.job.run_id, f"its parent {identity} failed")
 
     def progress(self, last: Outcome | None) -> Progress:

@@ -1,6 +1,7 @@
 """One run, from spec to store: same bits however it is carried out."""
 
 import math
+import os
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ from overparam.execute import UnsupportedSpec, execute, load_state, read, train
 from overparam.execution import Execution
 from overparam.identity import run_id
 from overparam.session import Interrupted, Session
-from overparam.specs import CNN, MLP, SGD, DataSpec, Magnitude, Rewind, RunSpec, TrainSpec
+from overparam.specs import CNN, MLP, SGD, Adam, DataSpec, Magnitude, Rewind, RunSpec, TrainSpec
 from overparam.store.digests import digest_arrays
 from overparam.store.store import Store, StoreError
 from overparam.training.loop import Moment
@@ -199,14 +200,100 @@ def test_an_interrupted_run_is_observed_from_its_beginning(tmp_path: Path, obser
     assert resumed.result["states"] == straight.result["states"]
 
 
-def test_an_observer_that_changes_the_model_is_found_out_on_replay(tmp_path: Path) -> None:
+@pytest.mark.parametrize("finished_before", [True, False])
+def test_an_observer_that_changes_the_model_is_refused(tmp_path: Path, finished_before: bool) -> None:
     def spoil(moment: Moment) -> dict[str, float]:
         next(moment.model.parameters()).data.zero_()
         return {}
 
-    train(spec(), store=tmp_path)
-    with pytest.raises(StoreError, match="does not end in the stored weights"):
+    if finished_before:
+        train(spec(), store=tmp_path)
+    with pytest.raises(RuntimeError, match='observer "spoil" changed the run'):
         train(spec(), store=tmp_path, observers=[Observer("spoil", lambda timetable: frozenset({7}), spoil)])
+    assert Store(tmp_path).has(run_id(spec())) == finished_before
+
+
+def test_an_observer_may_leave_another_mode(tmp_path: Path) -> None:
+    def careless(moment: Moment) -> dict[str, float]:
+        moment.model.eval()
+        return {}
+
+    every = Observer("careless", lambda timetable: frozenset(range(28)), careless)
+    plain = train(spec(), store=tmp_path / "plain")
+    assert train(spec(), store=tmp_path / "seen", observers=[every]).result["states"] == plain.result["states"]
+
+
+def test_an_observer_of_the_same_name_at_other_steps_looks_again(tmp_path: Path) -> None:
+    train(spec(), store=tmp_path, observers=[NORM])
+    other = train(spec(), store=tmp_path, observers=[Observer(NORM.name, lambda timetable: frozenset({3}), norm_of)])
+    assert other.observations(NORM.name)["step"].to_list() == [3]
+
+
+def test_a_run_is_replayed_with_the_threads_it_was_trained_with(tmp_path: Path) -> None:
+    """In a process of its own, whose torch starts with two threads."""
+    wide = spec(model=CNN(channels=8), data=DataSpec(name="digits", num_train=400, num_test=100))
+    train(wide, store=tmp_path)
+    code = (
+        "import sys, torch, overparam as op; spec = op.RunSpec.model_validate_json(sys.stdin.read()); "
+        f"op.train(spec, store={str(tmp_path)!r}).weights(9); assert torch.get_num_threads() == 2"
+    )
+    environment = os.environ | {"OMP_NUM_THREADS": "2"}
+    subprocess.run([sys.executable, "-c", code], input=wide.model_dump_json(), text=True, check=True, env=environment)
+
+
+WILD = TrainSpec(optimizer=SGD(lr=1e8), batch_size=32, epochs=4)
+
+
+def test_where_a_diverged_run_ends_does_not_depend_on_what_is_saved_or_seen(tmp_path: Path) -> None:
+    wild = spec(model=MLP(width=16), train=WILD)
+    plain = train(wild, store=tmp_path / "plain")
+    assert plain.result["steps"] % 7 == 0 and plain.result["diverged_at"] < plain.result["steps"]
+    saved = execute(wild, Execution(store=tmp_path / "saved"), frozenset({3, 5}), observers=[NORM])
+    for name in ("steps", "diverged_at", "last_finite_loss", "curves", "status"):
+        assert saved.result[name] == plain.result[name]
+    final = str(plain.result["steps"])
+    assert saved.result["states"][final] == plain.result["states"][final]
+    assert plain.state(5).arrays().keys() == saved.state(5).arrays().keys()
+
+
+def test_a_mix_of_environments_is_recorded(tmp_path: Path) -> None:
+    execution = Execution(store=tmp_path)
+    with pytest.raises(Interrupted):
+        execute(spec(), execution, should_stop=lambda: True)
+    mixed = execute(spec(), Execution(store=tmp_path, threads=2, allow_mixed=True))
+    assert mixed.result["mixed"] == ["threads 1 → 2"]
+    child = execute(spec(init=Rewind(of=spec(), step=28), train=LONGER), Execution(store=tmp_path, threads=2))
+    assert child.result["mixed"] == ["threads 1 → 2"]
+    assert train(spec(seed=1), store=tmp_path).result["mixed"] == []
+
+
+LONGER = TrainSpec(optimizer=SGD(lr=0.05), batch_size=32, epochs=5)
+
+
+def test_rewinding_needs_the_same_model_and_optimizer_and_something_left_to_train(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedSpec, match="init.of has the model"):
+        train(spec(model=MLP(width=8), init=Rewind(of=spec(), step=7)), store=tmp_path)
+    adam = TrainSpec(optimizer=Adam(lr=0.01), batch_size=32, epochs=4)
+    with pytest.raises(UnsupportedSpec, match='trained with "sgd", whose state "adam" cannot take over'):
+        train(spec(train=adam, init=Rewind(of=spec(), step=7)), store=tmp_path)
+    with pytest.raises(ValueError, match="init.step = 28 leaves nothing to train; the run ends at step 28"):
+        train(spec(init=Rewind(of=spec(), step=28)), store=tmp_path)
+
+
+def test_a_checkpoint_of_other_data_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        execute(spec(), Execution(store=tmp_path), should_stop=lambda: True)
+    store = Store(tmp_path)
+    found = store.checkpoint(run_id(spec()))
+    assert found is not None
+    store.save_checkpoint(run_id(spec()), found[0], found[1] | {"data_digest": "0" * 32})
+    with pytest.raises(StoreError, match="was begun on digits data with digest 000000000000"):
+        train(spec(), store=tmp_path)
+
+
+def test_a_run_that_another_process_computes_can_be_left(tmp_path: Path) -> None:
+    with Store(tmp_path).lock(run_id(spec())), pytest.raises(Interrupted, match="by another process"):
+        execute(spec(), Execution(store=tmp_path), should_stop=lambda: True)
 
 
 def test_one_run_meets_several_targets(tmp_path: Path) -> None:
@@ -220,8 +307,7 @@ def test_one_run_meets_several_targets(tmp_path: Path) -> None:
 
 
 def test_divergence_is_a_result(tmp_path: Path) -> None:
-    wild = TrainSpec(optimizer=SGD(lr=1e8), batch_size=32, epochs=4)
-    run = train(spec(model=MLP(width=16), train=wild), store=tmp_path)
+    run = train(spec(model=MLP(width=16), train=WILD), store=tmp_path)
     assert run.status == "diverged"
     assert run.result["diverged_at"] is not None
     assert math.isfinite(run.result["last_finite_loss"])

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from overparam.specs import CNN, MLP, SGD, Adam, DataSpec, Magnitude, Rewind, RunSpec, ShuffledMask, TrainSpec
+from overparam.specs import CNN, MLP, SGD, Adam, DataSpec, Fresh, Magnitude, Rewind, RunSpec, ShuffledMask, TrainSpec
 
 SPEC = RunSpec(
     data=DataSpec(name="digits"), model=MLP(width=8), train=TrainSpec(optimizer=SGD(lr=0.1), batch_size=32, epochs=2)
@@ -104,6 +104,33 @@ def test_number_of_training_examples_that_needs_no_data(data: DataSpec, known: i
 @pytest.mark.parametrize(("value", "targets"), [(None, ()), (0.1, (0.1,)), ((0.5, 0.1), (0.5, 0.1))])
 def test_loss_targets(value: Any, targets: tuple[float, ...]) -> None:
     assert train(until_train_loss=value, schedule="constant").loss_targets == targets
+
+
+def test_specs_take_their_fields_in_order() -> None:
+    sgd: Any = SGD
+    mlp: Any = MLP
+    assert sgd(0.1, 0.8) == SGD(lr=0.1, momentum=0.8)
+    assert mlp((8, 16), activation="tanh") == MLP(width=(8, 16), activation="tanh")
+    with pytest.raises(TypeError, match=r"SGD takes 3 values \(lr, momentum, weight_decay\), not 4"):
+        sgd(0.1, 0.9, 0.0, 1)
+    with pytest.raises(TypeError, match="SGD got two values for lr"):
+        sgd(0.1, lr=0.2)
+
+
+def test_copies_are_validated() -> None:
+    with pytest.raises(ValidationError, match="sead"):
+        SPEC.model_copy(update={"sead": 5})
+    whole = SPEC.train.model_copy(update={"batch_size": 10**6})
+    assert SPEC.model_copy(update={"train": whole}).train.batch_size == "full"
+
+
+def test_unknown_streams_are_refused() -> None:
+    with pytest.raises(
+        ValidationError, match=r"streams.ordr: no such stream; allowed: init, mask, order; nearest match: order"
+    ):
+        SPEC.model_copy(update={"streams": {"ordr": 7}})
+    own = SPEC.model_copy(update={"init": Fresh(stream="init-2"), "streams": {"init-2": 7}})
+    assert own.stream_seed("init-2") == 7
 
 
 def test_streams_override_the_seed_of_one_purpose() -> None:

@@ -125,6 +125,16 @@ def test_run_stops_at_its_target_loss() -> None:
     assert abs(risk(found[-1].model, X, Y).loss / 0.2 - 1) <= 0.1
 
 
+@pytest.mark.parametrize("stops", [set(), {1, 2, 3, 5, 6, 9, 11, 13}])
+def test_one_far_batch_does_not_hide_a_met_target(stops: set[int]) -> None:
+    """Single small batches are far from the target when the whole set meets it; what is looked at hides nothing."""
+    train = spec(epochs=40, batch_size=2, until_train_loss=0.6, schedule="constant", optimizer=SGD(lr=3e-3))
+    end = list(moments(train, stops))[-1]
+    checks = {step for step in end.timetable.eighths() if step <= end.step}
+    seen = {m.step: risk(m.model, X, Y).loss for m in moments(train, checks)}
+    assert (end.end, end.step) == ("target", min(step for step in checks if abs(seen[step] / 0.6 - 1) <= 0.1))
+
+
 def test_unreached_target_ends_at_the_cap() -> None:
     moment = final(spec(epochs=1, until_train_loss=1e-3, schedule="constant"))
     assert moment.end == "length"
@@ -135,11 +145,11 @@ def test_non_finite_loss_ends_the_run_and_is_dated() -> None:
     moment = final(spec(optimizer=SGD(lr=1e6)))
     assert moment.end == "diverged"
     assert moment.diverged_at is not None and 1 < moment.diverged_at <= 20
-    assert moment.last_finite_loss is not None and math.isfinite(moment.last_finite_loss)
+    assert moment.last_loss is not None and math.isfinite(moment.last_loss)
     bad = X.clone()
     bad[int(order(0)[0])] = torch.nan
     first = list(moments(spec(), set(), x=bad))[-1]
-    assert (first.diverged_at, first.last_finite_loss) == (1, None)
+    assert (first.diverged_at, first.last_loss) == (1, None)
 
 
 @pytest.mark.parametrize(

@@ -47,8 +47,7 @@ def test_evaluations_are_epoch_ends_with_the_last(num_train: int, batch_size: in
 
 def test_loss_checks_come_eight_times_per_epoch() -> None:
     calendar = table(1000, 10, epochs=2, until_train_loss=0.1, schedule="constant")
-    checks = sorted(calendar.loss_checks())
+    checks = sorted(calendar.eighths())
     assert len(checks) == 16
     assert checks[7] == 100
     assert max(b - a for a, b in zip([0, *checks], checks, strict=False)) <= 13
-    assert table(1000, 10, epochs=2).loss_checks() == frozenset()

@@ -4,6 +4,7 @@ Everything in a `RunSpec` changes a trained network's numbers and is hashed (see
 executed (device, workers, store, evaluation cadence) is not in here.
 """
 
+import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -219,6 +220,16 @@ class RunSpec(Spec):
         known = self.data.known_num_train()
         if known is not None and self.train.batch_size != "full" and self.train.batch_size >= known:
             object.__setattr__(self, "train", self.train.model_copy(update={"batch_size": "full"}))
+        return self
+
+    @model_validator(mode="after")
+    def _streams_exist(self) -> "RunSpec":
+        named = [part.stream for part in (self.init, self.mask) if isinstance(part, Fresh | RandomMask | ShuffledMask)]
+        known = sorted({"init", "mask", "order", *named})
+        if unknown := sorted(self.streams.keys() - set(known)):
+            near = difflib.get_close_matches(unknown[0], known, n=1)
+            hint = f"; nearest match: {near[0]}" if near else ""
+            raise ValueError(f"streams.{unknown[0]}: no such stream; allowed: {', '.join(known)}{hint}")
         return self
 
     def stream_seed(self, purpose: str) -> int:

@@ -75,7 +75,10 @@ class Store:
         return arrays
 
     def write(self, run_id: RunId, spec_json: str, result: Mapping[str, Any], states: Mapping[int, Arrays]) -> None:
-        """Add a finished run in one rename. If another process was faster, its result stays."""
+        """Add a finished run in one rename. If another process was faster, its result stays.
+
+        The caller holds the run's lock, so drafts of it that are still there belong to processes that died.
+        """
         final = paths.run_dir(self.root, run_id)
         draft = paths.draft_dir(self.root, run_id, uuid.uuid4().hex)
         paths.state_file(draft, 0).parent.mkdir(parents=True)
@@ -84,8 +87,10 @@ class Store:
         digests = {str(step): digest_arrays(arrays) for step, arrays in sorted(states.items())}
         _write_sealed(paths.spec_file(draft), {"spec": spec_json})
         _write_sealed(paths.result_file(draft), {"schema": SCHEMA, **result, "states": digests})
+        _sync_directory(paths.state_file(draft, 0).parent)
         _sync_directory(draft)
         final.parent.mkdir(parents=True, exist_ok=True)
+        _sync_directory(final.parent.parent)
         try:
             os.rename(draft, final)
         except OSError:
@@ -93,14 +98,18 @@ class Store:
             if not self.has(run_id):
                 raise
         _sync_directory(final.parent)
-        shutil.rmtree(paths.partial_dir(self.root, run_id), ignore_errors=True)
+        for leftover in (paths.partial_dir(self.root, run_id), *paths.drafts(self.root, run_id)):
+            shutil.rmtree(leftover, ignore_errors=True)
         paths.failure_file(self.root, run_id).unlink(missing_ok=True)
 
     def extend(self, run_id: RunId, states: Mapping[int, Arrays], observed: Mapping[str, Any]) -> None:
-        """Add replayed states and observations to a finished run; its numbers stay as they are."""
+        """Add replayed states and observations to a finished run; its numbers stay as they are.
+
+        The caller holds the run's lock.
+        """
         run = paths.run_dir(self.root, run_id)
         for step, arrays in states.items():
-            _replace_bytes(paths.state_file(run, step), save(arrays))
+            replace_bytes(paths.state_file(run, step), save(arrays))
         result = self.result(run_id)
         digests = {int(k): v for k, v in result["states"].items()} | {k: digest_arrays(v) for k, v in states.items()}
         result["states"] = {str(step): digests[step] for step in sorted(digests)}
@@ -118,7 +127,7 @@ class Store:
         file = paths.checkpoint_file(paths.partial_dir(self.root, run_id))
         text = json.dumps(meta)
         sealed = {"meta": text, "digest": digest_text(digest_arrays(arrays) + text)}
-        _replace_bytes(file, save(arrays, metadata=sealed))
+        replace_bytes(file, save(arrays, metadata=sealed))
 
     def checkpoint(self, run_id: RunId) -> tuple[Arrays, dict[str, Any]] | None:
         """The last checkpoint and its progress, or `None`. A damaged checkpoint counts as none."""
@@ -135,7 +144,7 @@ class Store:
     def save_failure(self, run_id: RunId, text: str) -> Path:
         """Keep the traceback of a failed attempt."""
         file = paths.failure_file(self.root, run_id)
-        _replace_bytes(file, text.encode())
+        replace_bytes(file, text.encode())
         return file
 
 
@@ -161,7 +170,7 @@ def _read_sealed(file: Path) -> dict[str, Any]:
 
 def _write_sealed(file: Path, content: Mapping[str, Any]) -> None:
     sealed = {"content": content, "digest": digest_text(_text(content))}
-    _replace_bytes(file, json.dumps(sealed, indent=1, allow_nan=False).encode())
+    replace_bytes(file, json.dumps(sealed, indent=1, allow_nan=False).encode())
 
 
 def _text(content: Any) -> str:
@@ -175,7 +184,8 @@ def _read_arrays(file: Path) -> Arrays:
         raise StoreError(f"{file} cannot be read ({error}); delete the run's directory to redo it") from None
 
 
-def _replace_bytes(file: Path, content: bytes) -> None:
+def replace_bytes(file: Path, content: bytes) -> None:
+    """Write a file in one rename, so that no reader and no crash sees half of it."""
     file.parent.mkdir(parents=True, exist_ok=True)
     draft = file.with_name(f".{file.name}-{uuid.uuid4().hex}")
     _write_bytes(draft, content)

@@ -20,7 +20,7 @@ from overparam.training.state import State, capture, restore
 from overparam.training.timetable import Timetable
 
 TOLERANCE = 0.1  # a target loss counts as reached within ±10 %
-NEAR = 5.0  # looking at the train loss starts when a batch's loss comes within this factor of the target
+NEAR = 5.0  # a look at the train loss is worth it once the median batch since the last check is below this × target
 OVERSHOT = 0.5  # below this share of the smallest target the run has passed it
 
 End = Literal["length", "target", "overshot", "diverged"]
@@ -28,7 +28,10 @@ End = Literal["length", "target", "overshot", "diverged"]
 
 @dataclass(frozen=True)
 class Moment:
-    """The run at a step. `end` says why it is the last moment, if it is."""
+    """The run at a step. `end` says why it is the last moment, if it is.
+
+    `last_loss` is the last finite batch loss; `diverged_at` is the first update whose loss was not finite, from 1.
+    """
 
     step: int
     model: nn.Module
@@ -37,8 +40,8 @@ class Moment:
     lr: float
     end: End | None = None
     reached: tuple[float, ...] = ()
+    last_loss: float | None = None
     diverged_at: int | None = None
-    last_finite_loss: float | None = None
 
     def state(self) -> State:
         """Copy of the whole state."""
@@ -55,31 +58,33 @@ def train_loop(
     stops: frozenset[int],
     start: State | None = None,
     targets: tuple[float, ...] | None = None,
+    last_loss: float | None = None,
 ) -> Iterator[Moment]:
     """Train `model` in place on (x, y) and yield a `Moment` at each step in `stops` and at the end.
+
+    When a run ends, and in which state, does not depend on `stops`: a non-finite loss ends it after its epoch.
 
     Args:
         order: epoch → permutation of the N examples, on the CPU.
         start: state to go on from; `None` starts at step 0 with the model as it is.
         targets: loss targets still to be met, `None` for all of the spec's.
+        last_loss: the last finite batch loss before `start`.
     """
-    run = _Run(model, x, y, spec, order)
+    run = _Run(model, x, y, spec, order, last_loss)
     step = run.begin(start)
     pending = spec.loss_targets if targets is None else targets
-    checks = run.timetable.loss_checks() if pending else frozenset()
-    total = run.timetable.total_steps
-    halts = sorted({s for s in (*stops, *run.timetable.epoch_ends(), *checks) if step < s <= total})
+    checks = run.timetable.eighths() if pending else frozenset()
+    epoch_ends, total = run.timetable.epoch_ends(), run.timetable.total_steps
+    halts = sorted({s for s in (*stops, *epoch_ends, *checks) if step < s <= total})
     if step in stops or not halts:
         yield run.moment(step, "length" if not halts else None)
     for halt in halts:
-        losses = run.advance(step, halt)
+        run.advance(step, halt)
         step = halt
-        if (broken := _first_non_finite(losses)) is not None:
-            yield run.diverged(halt, losses, broken)
-            return
-        run.last_finite = float(losses[-1])
         moment = run.moment(step, "length" if step == total else None)
-        if step in checks and float(losses[-1]) <= NEAR * pending[0]:
+        if step in epoch_ends and run.diverged_at is not None:
+            moment = replace(moment, end="diverged")
+        elif step in checks:
             moment = run.check(moment, pending)
             pending = tuple(t for t in pending if t < min(moment.reached, default=torch.inf))
         if step in stops or moment.reached or moment.end:
@@ -91,25 +96,44 @@ def train_loop(
 class _Run:
     """The mutable parts of one run: model, optimizer, data and the batch order of the current epoch."""
 
-    def __init__(self, model: nn.Module, x: Tensor, y: Tensor, spec: TrainSpec, order: Callable[[int], Tensor]):
+    def __init__(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        spec: TrainSpec,
+        order: Callable[[int], Tensor],
+        last_loss: float | None,
+    ):
         self.model, self.x, self.y, self.spec, self.order = model, x, y, spec, order
         self.optimizer = build_optimizer(spec.optimizer, model)
         self.timetable = Timetable(spec, len(x))
         self.epoch, self.permutation = -1, torch.empty(0)
-        self.last_finite: float | None = None
+        self.last_loss = last_loss
+        self.diverged_at: int | None = None
+        self.since_check: list[Tensor] = []
 
     def begin(self, start: State | None) -> int:
-        self.model.train()
         if start is None:
             return 0
         restore(start, self.model, self.optimizer)
         return start.step
 
     def moment(self, step: int, end: End | None) -> Moment:
-        return Moment(step, self.model, self.optimizer, self.timetable, self.timetable.lr(max(0, step - 1)), end)
+        return Moment(
+            step=step,
+            model=self.model,
+            optimizer=self.optimizer,
+            timetable=self.timetable,
+            lr=self.timetable.lr(max(0, step - 1)),
+            end=end,
+            last_loss=self.last_loss,
+            diverged_at=self.diverged_at,
+        )
 
-    def advance(self, step: int, until: int) -> Tensor:
-        """Update from `step` to `until` and return the batch losses of these updates."""
+    def advance(self, step: int, until: int) -> None:
+        """Update from `step` to `until`; the mode is set anew because a caller may have left another one."""
+        self.model.train()
         losses = []
         for current in range(step, until):
             x, y = self.batch(current)
@@ -118,7 +142,20 @@ class _Run:
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             losses.append(loss.detach())
-        return torch.stack(losses).cpu()
+        self.note(step, torch.stack(losses).cpu())
+
+    def note(self, step: int, losses: Tensor) -> None:
+        """Keep the batch losses since the last check, the last finite one, and when they stopped being finite."""
+        if self.spec.loss_targets:
+            self.since_check.append(losses)
+        if self.diverged_at is not None:
+            return
+        broken = (~torch.isfinite(losses)).nonzero()
+        if len(broken):
+            self.diverged_at = step + int(broken[0]) + 1
+            losses = losses[: int(broken[0])]
+        if len(losses):
+            self.last_loss = float(losses[-1])
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         epoch, position = divmod(step, self.timetable.steps_per_epoch)
@@ -134,7 +171,13 @@ class _Run:
         return self.x[chosen], self.y[chosen]
 
     def check(self, moment: Moment, targets: tuple[float, ...]) -> Moment:
-        """Look at the train loss; say which targets it meets and whether the last is met or passed."""
+        """Look at the train loss if it can be near; say which targets it meets and whether the last is met or passed.
+
+        The median, because one hard example can make any single small batch look far.
+        """
+        recent, self.since_check = torch.cat(self.since_check), []
+        if not float(recent.median()) <= NEAR * targets[0]:
+            return moment
         now = risk(self.model, self.x, self.y, self.spec.loss)
         reached = tuple(t for t in targets if abs(now.loss / t - 1.0) <= TOLERANCE)
         end = moment.end
@@ -143,14 +186,3 @@ class _Run:
         elif now.loss < OVERSHOT * targets[-1]:
             end = "overshot"
         return replace(moment, end=end, reached=reached)
-
-    def diverged(self, step: int, losses: Tensor, broken: int) -> Moment:
-        """The moment after a non-finite loss: `diverged_at` is the update whose loss it was, counted from 1."""
-        last = float(losses[broken - 1]) if broken else self.last_finite
-        at = step - len(losses) + broken + 1
-        return replace(self.moment(step, "diverged"), diverged_at=at, last_finite_loss=last)
-
-
-def _first_non_finite(losses: Tensor) -> int | None:
-    broken = (~torch.isfinite(losses)).nonzero()
-    return int(broken[0]) if len(broken) else None

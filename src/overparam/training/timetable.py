@@ -47,10 +47,11 @@ class Timetable:
         ends = range(self.steps_per_epoch, self.total_steps + 1, self.steps_per_epoch)
         return tuple(sorted({*ends, self.total_steps}))
 
-    def loss_checks(self) -> frozenset[int]:
-        """Steps at which a run that stops at a loss may look at it: equally spaced within each epoch."""
-        if not self.spec.loss_targets:
-            return frozenset()
+    def eighths(self) -> frozenset[int]:
+        """`loss_checks_per_epoch` (8) equally spaced steps of each epoch, its end among them.
+
+        A run that stops at a loss looks at it there, and checkpoints are possible there.
+        """
         per_epoch = min(self.spec.loss_checks_per_epoch, self.steps_per_epoch)
         offsets = [math.ceil(k * self.steps_per_epoch / per_epoch) for k in range(1, per_epoch + 1)]
         starts = range(0, self.total_steps, self.steps_per_epoch)

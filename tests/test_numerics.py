@@ -1,0 +1,32 @@
+"""Settings of torch are in place inside the block and back after it."""
+
+import pytest
+import torch
+
+from overparam.execution import Execution
+from overparam.numerics import settled
+
+
+def settings() -> tuple[object, ...]:
+    return (
+        torch.get_num_threads(),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.get_float32_matmul_precision(),
+        torch.backends.cudnn.allow_tf32,
+    )
+
+
+@pytest.mark.parametrize(("device", "deterministic"), [("cpu", False), ("cuda", True), ("cuda:1", True)])
+def test_settings_hold_inside_and_are_taken_back(
+    device: str, deterministic: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_float32_matmul_precision("high")
+    before = settings()
+    with settled(Execution(device=device, threads=2)):
+        assert torch.get_num_threads() == 2
+        assert torch.are_deterministic_algorithms_enabled() == deterministic
+        assert (torch.get_float32_matmul_precision() == "highest") == deterministic
+        assert torch.backends.cudnn.allow_tf32 == (before[3] and not deterministic)
+    assert settings() == before
+    torch.set_float32_matmul_precision("highest")
