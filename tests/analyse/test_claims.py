@@ -125,11 +125,12 @@ def test_underpowered_verdicts_say_what_n_would_do() -> None:
 
 
 def test_papers_value_is_compared_not_tested() -> None:
-    near = verdict(shifted(0.02), claim(paper_value=0.02))
-    far = verdict(shifted(0.02), claim(paper_value=0.5))
+    near = verdict(shifted(0.02), claim(paper_value=0.02, comparable=True))
+    far = verdict(shifted(0.02), claim(paper_value=0.5, comparable=True))
     assert "inside" in near.agrees_with_paper
     assert "outside" in far.agrees_with_paper
     assert near.verdict == far.verdict
+    assert verdict(shifted(0.02), claim(paper_value=0.02)).agrees_with_paper == ""
     assert verdict(shifted(0.02)).agrees_with_paper == ""
 
 
@@ -144,6 +145,22 @@ def test_holm_runs_over_confirmatory_claims_only() -> None:
     assert alone.p_holm == with_descriptive[0].p_holm == alone.p
     assert with_descriptive[1].p_holm is None
     assert alone.p is not None and with_confirmatory[0].p_holm == pytest.approx(5 * alone.p)
+
+
+def test_a_claim_that_cannot_be_decided_still_counts_for_holm() -> None:
+    """Its leftover pairs may look certain; they must not free the others of a correction."""
+    censored = frame(list(BASE + 0.02 + NOISE), list(BASE), "ok", ["ok"] * 4 + ["censored"])
+    table = pl.concat([shifted(0.0016), censored.with_columns(arm=pl.lit("far"))])
+    found = judge(table, [claim(), claim(name="open", estimand=difference("far"))], generator=numpy_generator(0, "t"))
+    assert found[0].p is not None and found[0].p_holm == pytest.approx(2 * found[0].p)
+    assert (found[1].p, found[1].verdict) == (None, "inconclusive")
+
+
+def test_equal_values_are_called_a_ceiling() -> None:
+    found = verdict(frame(list(BASE), list(BASE)), claim(test="noninferiority"))
+    assert found.verdict == "supported"
+    assert any("same value" in note for note in found.caveats)
+    assert not any("same value" in note for note in verdict(shifted(0.02)).caveats)
 
 
 def test_slope_claims_fit_every_seed() -> None:

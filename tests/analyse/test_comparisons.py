@@ -89,12 +89,21 @@ def test_sign_flip_is_scipys_exact_permutation_test(values: list[int]) -> None:
         n_resamples=10**6,
         vectorized=False,
     ).pvalue
-    assert sign_flip(np.array(values, dtype=float)) == pytest.approx(expected, abs=1e-9)
+    found = sign_flip(np.array(values, dtype=float), generator=numpy_generator(0, "flip"))
+    assert found == pytest.approx(min(1.0, 2 * expected), abs=1e-9)
+
+
+def test_sign_flip_of_many_pairs_is_near_the_t_test() -> None:
+    x = numpy_generator(0, "many").normal(0.4, 1.0, 30)
+    found = sign_flip(x, generator=numpy_generator(1, "flip"))
+    assert found == pytest.approx(2 * paired_t(x), abs=0.01)
+    assert found == sign_flip(x, generator=numpy_generator(1, "flip"))
 
 
 def test_sign_flip_says_nothing_below_six() -> None:
-    assert sign_flip(np.ones(5)) is None
-    assert sign_flip(-np.ones(6), direction="less") == 1 / 64
+    generator = numpy_generator(0, "flip")
+    assert sign_flip(np.ones(5), generator=generator) is None
+    assert sign_flip(-np.ones(6), direction="less", generator=generator) == 2 / 64
 
 
 def test_slopes_are_fitted_per_seed() -> None:

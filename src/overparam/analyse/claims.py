@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from overparam.analyse.comparisons import Direction, effect_size, holm, paired_t, sign_flip, tost, welch
+from overparam.analyse.comparisons import Direction, effect_size, holm, no_spread, paired_t, sign_flip, tost, welch
 from overparam.analyse.frame import Sample, failure_rates, rows_of, sample
 from overparam.analyse.intervals import Interval, bca_interval, sampling_error, t_interval
 from overparam.analyse.power import seeds_needed
@@ -61,14 +61,14 @@ class Verdict:
 
 def judge(frame: pl.DataFrame, claims: Sequence[Claim], *, generator: np.random.Generator) -> tuple[Verdict, ...]:
     """Verdicts of a study's claims; Holm's correction runs over the confirmatory ones, decided or not."""
-    drafts = [_measure(frame, claim, generator) for claim in claims]
+    drafts = [_measure(frame, claim, generator) for claim in claims]  # a claim with an obstacle has p = None
     family = [i for i, draft in enumerate(drafts) if draft.claim.confirmatory]
     adjusted_for = holm([_or_one(drafts[i].p) for i in family])
     adjusted_against = holm([_or_one(drafts[i].p_against) for i in family])
     for i, p, p_against in zip(family, adjusted_for, adjusted_against, strict=True):
         if drafts[i].p is not None:
             drafts[i] = replace(drafts[i], p_holm=p, p_against_holm=p_against)
-    return tuple(_decide(draft, sample(frame, draft.claim.estimand, ok_only=True)) for draft in drafts)
+    return tuple(_explained(_decide(draft)) for draft in drafts)
 
 
 def _or_one(p: float | None) -> float:
@@ -76,29 +76,29 @@ def _or_one(p: float | None) -> float:
 
 
 def _measure(frame: pl.DataFrame, claim: Claim, generator: np.random.Generator) -> Verdict:
-    """Everything but the decision."""
+    """Everything but the decision. `reason` is what stands in the way of one, if anything does."""
     found = sample(frame, claim.estimand, ok_only=True)
     values = found.values
     interval = t_interval(values)
-    enough = len(values) >= FEWEST
+    obstacle = _obstacle(found)
     flip_null = -_sign(claim) * claim.margin + claim.null if claim.test == "noninferiority" else claim.null
     directed = claim.test != "equivalence"
     return Verdict(
         claim=claim,
         verdict="inconclusive",
-        reason="",
+        reason=obstacle or "",
         interval=interval,
         bca=bca_interval(values, generator=generator),
         all_runs=t_interval(sample(frame, claim.estimand, ok_only=False).values),
-        p=_p_for(claim, values) if enough else None,
-        p_against=_p_against(claim, values) if enough else None,
+        p=None if obstacle else _p_for(claim, values),
+        p_against=None if obstacle else _p_against(claim, values),
         p_holm=None,
         p_against_holm=None,
-        sign_flip_p=sign_flip(values, flip_null, claim.direction) if directed else None,
+        sign_flip_p=sign_flip(values, flip_null, claim.direction, generator=generator) if directed else None,
         welch_p=welch(*found.groups) if len(found.groups) == 2 else None,
         effect_size=effect_size(values),
         sampling_error=_sampling_error(frame, claim),
-        caveats=_caveats(claim, found, interval),
+        caveats=_caveats(found, interval),
         agrees_with_paper=_agreement(claim, interval),
     )
 
@@ -155,33 +155,40 @@ def _sampling_error(frame: pl.DataFrame, claim: Claim) -> float | None:
 
 
 def _agreement(claim: Claim, interval: Interval) -> str:
-    if claim.paper_value is None or math.isnan(interval.lower):
+    if claim.paper_value is None or not claim.comparable or math.isnan(interval.lower):
         return ""
     inside = interval.lower <= claim.paper_value <= interval.upper
     return f"the paper's value lies {'inside' if inside else 'outside'} the interval"
 
 
-def _caveats(claim: Claim, found: Sample, interval: Interval) -> tuple[str, ...]:
-    notes = []
+def _caveats(found: Sample, interval: Interval) -> tuple[str, ...]:
     counts = {
         s: sum(level.count(s) for level in found.statuses) for s in ("diverged", "collapsed", "censored", "missing")
     }
-    notes += [f"{count} {status} run{'s' if count > 1 else ''}" for status, count in counts.items() if count]
-    if interval.n >= 2:
-        needed = seeds_needed(claim, interval.sd)
-        if needed is None:
-            notes.append("underpowered: more than 1,000 seeds would be needed at this spread")
-        elif needed > interval.n:
-            notes.append(
-                f"underpowered: {needed} seeds, not {interval.n}, give 80 % power for the margin at this spread"
-            )
+    notes = [f"{count} {status} run{'s' if count > 1 else ''}" for status, count in counts.items() if count]
+    if interval.n >= FEWEST and no_spread(found.values):
+        notes.append("all seeds give the same value, as at a ceiling: p only says on which side of the bound it lies")
     return tuple(notes)
 
 
-def _decide(draft: Verdict, found: Sample) -> Verdict:
-    """Reasons not to decide come first; then the p for the claim, then the p against it."""
-    if (obstacle := _obstacle(draft, found)) is not None:
-        return replace(draft, verdict="inconclusive", reason=obstacle)
+def _explained(verdict: Verdict) -> Verdict:
+    """An open verdict says what n would settle it."""
+    if verdict.verdict != "inconclusive" or verdict.n < 2:
+        return verdict
+    needed = seeds_needed(verdict.claim, verdict.interval.sd)
+    if needed is None:
+        note = "underpowered: more than 1,000 seeds would be needed at this spread"
+    elif needed > verdict.n:
+        note = f"underpowered: {needed} seeds, not {verdict.n}, give 80 % power for the margin at this spread"
+    else:
+        return verdict
+    return replace(verdict, caveats=(*verdict.caveats, note))
+
+
+def _decide(draft: Verdict) -> Verdict:
+    """The p for the claim decides first, then the p against it; an obstacle leaves the claim open."""
+    if draft.reason:
+        return draft
     adjusted = draft.p_holm, draft.p_against_holm
     p, p_against = adjusted if draft.claim.confirmatory else (draft.p, draft.p_against)
     assert p is not None and p_against is not None
@@ -212,7 +219,8 @@ def _reason(draft: Verdict, verdict: Outcome) -> str:
             return "the interval lies below the margin of non-inferiority"
 
 
-def _obstacle(draft: Verdict, found: Sample) -> str | None:
+def _obstacle(found: Sample) -> str | None:
+    """Reasons not to decide."""
     statuses = [status for level in found.statuses for status in level]
     if not statuses or (missing := statuses.count("missing")) == len(statuses):
         return "no run of this claim is finished"
@@ -223,6 +231,6 @@ def _obstacle(draft: Verdict, found: Sample) -> str | None:
     rates = failure_rates(found)
     if max(rates) != min(rates):
         return f"failure rates differ between the levels ({min(rates):.0%} to {max(rates):.0%})"
-    if draft.n < FEWEST:
-        return f"only {draft.n} complete seeds; at least {FEWEST} are needed"
+    if len(found.values) < FEWEST:
+        return f"only {len(found.values)} complete seeds; at least {FEWEST} are needed"
     return None

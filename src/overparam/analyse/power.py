@@ -30,12 +30,15 @@ def power_of_tost(margin: float, sd: float, n: int, alpha: float = 0.05) -> floa
     return max(0.0, 2.0 * float(stats.t.cdf(room, n - 1)) - 1.0)
 
 
-def power(claim: Claim, n: int, sd: float | None = None) -> float:
-    """Chance that n seeds settle the claim when the truth is one margin away from its null (equivalence: 0)."""
-    spread = claim.pilot_sd if sd is None else sd
+def power(claim: Claim, n: int, sd: float | None = None, family: int = 1) -> float:
+    """Chance that n seeds settle the claim when the truth is one margin away from its null (equivalence: 0).
+
+    With a `family` of confirmatory claims it is the chance at α/family, the strictest step of Holm's correction.
+    """
+    spread, alpha = claim.pilot_sd if sd is None else sd, 0.05 / family
     if claim.test == "equivalence":
-        return power_of_tost(claim.margin, spread, n)
-    return power_of_t(claim.margin, spread, n)
+        return power_of_tost(claim.margin, spread, n, alpha)
+    return power_of_t(claim.margin, spread, n, alpha)
 
 
 def seeds_needed(claim: Claim, sd: float, target: float = 0.8) -> int | None:

@@ -44,7 +44,8 @@ class Claim(Spec):
 
     Accuracies are fractions, so a margin of .01 is one percentage point. Superiority and non-inferiority look
     in `direction`; equivalence ignores it. `pilot_sd` is the seed-to-seed standard deviation of the paired
-    estimate that power is planned with. `paper_value` is shown, never tested.
+    estimate that power is planned with. `paper_value` is shown, never tested; whether it agrees is said only if the
+    design is `comparable` with the paper's protocol.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Claim(Spec):
     pilot_sd: PositiveFloat
     paper_value: float | None = None
     paper_note: str = ""
+    comparable: bool = False
     confirmatory: bool = True
 
 
