@@ -28,7 +28,6 @@ from overparam.execution import Execution
 from overparam.models.build import build
 from overparam.rng.torch_generators import torch_generator
 from overparam.specs import CNN, SGD, DataSpec, RunSpec, TrainSpec
-from overparam.store.store import Store
 from overparam.sweep import Scheduler, make_plan
 
 LR = {32: 0.005, 1024: 0.08}
@@ -56,7 +55,7 @@ def ours(specs: list[RunSpec], data_dir: Path | None) -> float:
     began = time.perf_counter()
     backend = open_backend("local", 2, execution)
     try:
-        swept = Scheduler(make_plan(specs, Store(store)), {}, backend).run(lambda progress: None)
+        swept = Scheduler(make_plan(specs, execution), {}, backend).run(lambda progress: None)
     finally:
         backend.close()
     seconds = time.perf_counter() - began

@@ -14,7 +14,6 @@ from overparam.identity import run_id
 from overparam.laboratory import cost_of, experiment
 from overparam.specs import CNN, MLP, SGD, DataSpec, RunSpec, TrainSpec
 from overparam.specs.run import KNOWN_NUM_TRAIN
-from overparam.store.store import Store
 from overparam.studies import STUDIES
 from overparam.sweep import make_plan
 from overparam.training.timetable import Timetable
@@ -48,7 +47,7 @@ def test_a_preset_stays_inside_its_budget(
     monkeypatch.setattr(costs, "prepare", fake_examples)
     monkeypatch.setattr(CostModel, "throughput", lambda self, spec, num_train: reference(spec, num_train))
     item = experiment(study, preset)  # type: ignore[arg-type]
-    plan = make_plan(item.specs, Store(tmp_path))
+    plan = make_plan(item.specs, Execution(store=tmp_path))
     total = sum(cost_of(plan, [item], CostModel(Execution(store=tmp_path), workers=1)).values())
     assert item.design.budget_core_seconds is not None
     assert 0.3 * item.design.budget_core_seconds < total <= item.design.budget_core_seconds

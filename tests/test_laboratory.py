@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 import overparam as op
 from overparam.analyse.frame import level_text
+from overparam.identity import run_id
 from overparam.laboratory import experiment
 from overparam.studies import STUDIES
 
@@ -29,13 +31,57 @@ def test_a_list_of_specs_runs_and_reports(tmp_path: Path) -> None:
 
 
 def test_a_study_runs_by_name_with_overrides(tmp_path: Path) -> None:
-    changes = {"data.num_train": 100, "data.num_test": 100, "train.steps": 2}
+    changes = {"data.num_train": 100, "data.num_test": 100, "train.steps": 2, "train.epochs": 1, "model.width": 8}
     results = op.run("batch_size", store=tmp_path / "runs", overrides=changes)
     assert len(results.claims()) == 6
     assert set(results.frame()["study"]) == {"batch_size"}
-    assert set(results.frame()["steps"]) <= {1, 2}
+    bounded = results.frame().filter(pl.col("arm") == "equal_steps")
+    assert set(bounded["steps"]) == {2}
+    assert set(results.frame()["num_train"]) == {100}
     page = results.report().read_text()
     assert "Changed by hand: data.num_train=100" in page
+    assert "overparam.run(&#39;batch_size&#39;, preset=&#39;smoke&#39;, overrides=[" in page
+    assert "<dt>train.steps</dt><dd>2</dd>" in page and "<dd>1000</dd>" not in page
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 3}, "seed: the seeds of a study are its replicates; use --seeds"),
+        ({"streams.order": 3}, "streams.order: the seeds of a study are its replicates"),
+        ({"train.batch_size": 32}, r"train.batch_size: its values in arm equal_epochs \(8, 32, 128, full\) are what"),
+        ({"train.optimizer.lr": 0.1}, "train.optimizer.lr: its values in arm linear_lr"),
+        ({"model.channels": 0}, r"model.channels = 0; allowed: an integer ≥ 1 \(|model.channels = 0; allowed"),
+        ({"train.epochs": 0, "model.widht": 3}, r"(?s)model.widht = 3: no such field.*train.epochs = 0; allowed"),
+    ],
+)
+def test_what_a_study_compares_cannot_be_set(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        experiment("batch_size", overrides=[f"{path}={value}" for path, value in change.items()])
+
+
+def test_every_seed_of_a_cell_is_another_run() -> None:
+    for overrides in ((), ("train.epochs=2",), ("data.num_train=100",)):
+        cells = experiment("batch_size", overrides=overrides).cells
+        groups = {(cell.arm, cell.level) for cell in cells}
+        assert len({(cell.arm, cell.level, run_id(cell.spec)) for cell in cells}) == 5 * len(groups)
+
+
+def test_runs_are_grouped_by_what_differs_but_the_seed(tmp_path: Path) -> None:
+    wide = spec(0).model_copy(update={"model": op.MLP(width=9)})
+    results = op.run([spec(0), spec(1), spec(2), wide], store=tmp_path, workers=2)
+    assert results.frame().group_by("level").len().sort("level")["len"].to_list() == [3, 1]
+    with pytest.raises(ValueError, match="no runs were given"):
+        op.run([], store=tmp_path)
+    with pytest.raises(ValueError, match="cannot be mixed"):
+        op.run(["batch_size", spec(0)], store=tmp_path)  # type: ignore[arg-type]
+
+
+def test_failed_runs_are_raised_after_the_others_are_kept(tmp_path: Path) -> None:
+    lost = spec(1).model_copy(update={"data": op.DataSpec(name="nowhere", num_train=10)})
+    with pytest.raises(RuntimeError, match=r'1 of 2 runs failed, the others are kept: .*"nowhere" is not embedded'):
+        op.run([spec(0), lost], store=tmp_path, workers=2, data_dir=tmp_path)
+    assert op.run([spec(0)], store=tmp_path).frame()["status"].to_list() == ["ok"]
 
 
 def test_wrong_names_are_explained(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def work(plan: Plan, backend: FakeBackend) -> Swept:
 
 def test_plan_holds_parents_first_each_once_with_the_states_children_need(tmp_path: Path) -> None:
     parent = spec()
-    plan = make_plan([child(parent, 2), child(parent, 3), parent], Store(tmp_path))
+    plan = make_plan([child(parent, 2), child(parent, 3), parent], Execution(store=tmp_path))
     assert [run.job.run_id for run in plan.runs] == [run_id(parent), run_id(child(parent, 2)), run_id(child(parent, 3))]
     assert plan.runs[0].job.save_steps == {2, 3}
     assert plan.runs[1].needs == {run_id(parent)}
@@ -73,13 +73,13 @@ def test_plan_holds_parents_first_each_once_with_the_states_children_need(tmp_pa
 
 def test_plan_refuses_what_cannot_be_trained(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedSpec, match="magnitude"):
-        make_plan([spec(mask=Magnitude(of=spec(), fraction=0.5))], Store(tmp_path))
+        make_plan([spec(mask=Magnitude(of=spec(), fraction=0.5))], Execution(store=tmp_path))
 
 
 def test_children_wait_for_their_parents(tmp_path: Path) -> None:
     parent, other = spec(), spec(1)
     backend = FakeBackend()
-    swept = work(make_plan([child(child(parent)), other], Store(tmp_path)), backend)
+    swept = work(make_plan([child(child(parent)), other], Execution(store=tmp_path)), backend)
     assert swept.finished == 4
     order = backend.order
     assert order.index(run_id(parent)) < order.index(run_id(child(parent))) < order.index(run_id(child(child(parent))))
@@ -89,13 +89,13 @@ def test_costliest_runs_start_first(tmp_path: Path) -> None:
     specs = [spec(seed) for seed in range(4)]
     costs = {run_id(s): float(i) for i, s in enumerate(specs)}
     backend = FakeBackend()
-    Scheduler(make_plan(specs, Store(tmp_path)), costs, backend).run(lambda progress: None)
+    Scheduler(make_plan(specs, Execution(store=tmp_path)), costs, backend).run(lambda progress: None)
     assert backend.order == [run_id(s) for s in reversed(specs)]
 
 
 def test_a_failure_takes_its_descendants_and_nothing_else(tmp_path: Path) -> None:
     parent, other = spec(), spec(1)
-    plan = make_plan([child(child(parent)), other], Store(tmp_path))
+    plan = make_plan([child(child(parent)), other], Execution(store=tmp_path))
     swept = work(plan, FakeBackend({run_id(parent): "boom"}))
     assert swept.finished == 1
     assert swept.failures[run_id(parent)] == "boom"
@@ -106,7 +106,7 @@ def test_a_failure_takes_its_descendants_and_nothing_else(tmp_path: Path) -> Non
 def test_a_run_whose_parents_both_fail_fails_once(tmp_path: Path) -> None:
     """A pruned and rewound run has two parents, one the descendant of the other."""
     first, second, third = spec(0), child(spec(0)), spec(2)
-    runs = make_plan([first, second, third], Store(tmp_path)).runs
+    runs = make_plan([first, second, third], Execution(store=tmp_path)).runs
     both = replace(runs[2], needs=frozenset({run_id(first), run_id(second)}))
     swept = work(Plan((*runs[:2], both)), FakeBackend({run_id(first): "boom"}))
     assert (swept.finished, len(swept.failures)) == (0, 3)
@@ -114,14 +114,14 @@ def test_a_run_whose_parents_both_fail_fails_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("losses", "finished"), [(1, 1), (2, 0)])
 def test_a_lost_run_is_tried_once_more(tmp_path: Path, losses: int, finished: int) -> None:
-    plan = make_plan([spec()], Store(tmp_path))
+    plan = make_plan([spec()], Execution(store=tmp_path))
     assert work(plan, FakeBackend(lose={run_id(spec()): losses})).finished == finished
 
 
 def test_an_interrupt_lets_running_work_end_and_starts_nothing(tmp_path: Path) -> None:
     backend = FakeBackend()
     backend.interrupt_at = 2
-    swept = work(make_plan([spec(seed) for seed in range(6)], Store(tmp_path)), backend)
+    swept = work(make_plan([spec(seed) for seed in range(6)], Execution(store=tmp_path)), backend)
     assert swept.interrupted
     assert (swept.finished, len(backend.order)) == (0, 2)
 
@@ -133,7 +133,7 @@ def test_local_workers_give_the_bits_of_one_process(tmp_path: Path) -> None:
     execution = Execution(store=tmp_path / "two")
     backend = open_backend("local", 2, execution)
     try:
-        swept = Scheduler(make_plan(specs, Store(execution.store)), {}, backend).run(lambda progress: None)
+        swept = Scheduler(make_plan(specs, execution), {}, backend).run(lambda progress: None)
     finally:
         backend.close()
     assert (swept.finished, swept.failures) == (4, {})
@@ -156,7 +156,7 @@ def test_a_worker_that_dies_is_replaced_and_its_run_finished(tmp_path: Path) -> 
             worker.process.kill()
 
     try:
-        swept = Scheduler(make_plan([slow], Store(tmp_path)), {}, backend).run(kill_once)
+        swept = Scheduler(make_plan([slow], Execution(store=tmp_path)), {}, backend).run(kill_once)
     finally:
         backend.close()
     assert killed
@@ -168,7 +168,7 @@ def test_an_error_in_a_worker_is_one_sentence_and_its_traceback_is_kept(tmp_path
     execution = Execution(store=tmp_path / "runs", data_dir=tmp_path)
     backend = open_backend("local", 1, execution)
     try:
-        plan = make_plan([missing], Store(execution.store))
+        plan = make_plan([missing], execution)
         swept = Scheduler(plan, {}, backend).run(lambda progress: None)
     finally:
         backend.close()

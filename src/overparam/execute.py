@@ -11,7 +11,7 @@ import polars as pl
 from filelock import Timeout
 from torch import Tensor
 
-from overparam.data.load import content_digest
+from overparam.data.load import content_digest, is_at_hand
 from overparam.execution import Execution
 from overparam.identity import RunId, run_id
 from overparam.numerics import settled
@@ -187,11 +187,23 @@ def read(spec: RunSpec, execution: Execution) -> Run:
     Raises:
         StoreError: it is missing or damaged, or was trained on other data than `spec` decodes to now.
     """
+    return Run(run_id(spec), spec, stored(spec, execution), execution)
+
+
+def stored(spec: RunSpec, execution: Execution) -> dict[str, Any]:
+    """The stored result of a run whose data is still what it was.
+
+    A store can be read where its data is not at hand: with no data to compare with, nothing is compared.
+
+    Raises:
+        StoreError: as for `read`.
+    """
     identity = run_id(spec)
     result = Store(execution.store).result(identity)
-    now = content_digest(spec.data, data_dir=execution.data_dir)
-    refuse_other_data(spec, identity, "was trained", result["data_digest"], now)
-    return Run(identity, spec, result, execution)
+    if is_at_hand(spec.data, execution.data_dir):
+        now = content_digest(spec.data, data_dir=execution.data_dir)
+        refuse_other_data(spec, identity, "was trained", result["data_digest"], now)
+    return result
 
 
 def parent_state(spec: RunSpec, execution: Execution) -> tuple[State | None, list[str]]:

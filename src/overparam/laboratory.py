@@ -1,9 +1,10 @@
 """Plan, carry out, judge and report: what a Python caller and the command line both use."""
 
+import difflib
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,17 @@ from overparam.analyse.claims import Verdict, judge
 from overparam.analyse.frame import level_text
 from overparam.backends.jobs import open_backend
 from overparam.costs import CostModel
-from overparam.execute import read
+from overparam.data.load import remark
+from overparam.execute import stored
 from overparam.execution import Execution
 from overparam.identity import RunId, run_id
-from overparam.overrides import apply_overrides
+from overparam.overrides import Assignment, OverrideError, applies, apply, parse_assignments, value_at
 from overparam.paths import report_dir
-from overparam.report.render import StudyResult, render
+from overparam.report.render import StudyResult, core_seconds, render
+from overparam.request import python_call
 from overparam.rng.numpy_generators import numpy_generator
 from overparam.specs import Arm, Cell, Design, Level, Preset, RunSpec, Study
-from overparam.store.provenance import differences
+from overparam.store.provenance import numeric
 from overparam.store.store import Store
 from overparam.studies import STUDIES
 from overparam.sweep import Plan, Progress, Scheduler, Swept, make_plan
@@ -51,26 +54,71 @@ def experiment(
         ValueError: no such study or preset, or an override does not fit every run.
     """
     if name not in STUDIES:
-        raise ValueError(f'unknown study "{name}"; this version has: {", ".join(STUDIES)}')
+        raise ValueError(f'unknown study "{name}"; this version has: {", ".join(STUDIES)}{_nearest(name, STUDIES)}')
     study = STUDIES[name]
     if preset not in study.designs:
-        raise ValueError(f'study {name} has no preset "{preset}"; it has: {", ".join(study.designs)}')
+        raise ValueError(_no_preset(study, preset))
     design = study.designs[preset]
     if num_seeds is not None:
         design = design.model_copy(update={"seeds": tuple(range(num_seeds))})
     return of_design(study, preset, design, overrides)
 
 
-def of_design(study: Study, preset: Preset, design: Design, overrides: Sequence[str]) -> Experiment:
-    """A design with its cells laid out and overrides applied to every run."""
-    return Experiment(study, preset, design, changed(tuple(design.cells()), overrides), tuple(overrides))
+def _no_preset(study: Study, preset: str) -> str:
+    presets = ", ".join(study.designs)
+    return f'study {study.name} has no preset "{preset}"; it has: {presets}{_nearest(preset, study.designs)}'
 
 
-def changed(cells: tuple[Cell, ...], overrides: Sequence[str]) -> tuple[Cell, ...]:
-    """Cells with `--set` assignments applied to their specs."""
-    if not overrides:
-        return cells
-    return tuple(cell._replace(spec=apply_overrides(cell.spec, overrides)) for cell in cells)
+def _nearest(word: str, words: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(words), n=1)
+    return f"; nearest match: {near[0]}" if near else ""
+
+
+def of_design(study: Study, preset: Preset, design: Design, overrides: Sequence[str] = ()) -> Experiment:
+    """A design with its cells laid out, after `--set` assignments to the runs that use their fields.
+
+    Raises:
+        ValueError: an assignment is wrong, no run uses it, or it would change what the study compares.
+    """
+    design = overridden(design, overrides)
+    study = study.model_copy(update={"designs": {**study.designs, preset: design}})
+    return Experiment(study, preset, design, tuple(design.cells()), tuple(overrides))
+
+
+def overridden(design: Design, overrides: Sequence[str]) -> Design:
+    """The design with assignments applied to its levels, or every error at once."""
+    assignments = parse_assignments(overrides)
+    places = [(arm, level) for arm in design.arms for level in arm.levels]
+    unused = [a for a in assignments if not any(_uses(level, a, assignments) for _, level in places)]
+    problems: dict[str, list[str]] = {problem: [] for arm in design.arms for problem in _compared(arm, assignments)}
+    changed: dict[str, list[Level]] = {arm.name: [] for arm in design.arms}
+    for number, (arm, level) in enumerate(places):
+        mine = [a for a in assignments if _uses(level, a, assignments) or (number == 0 and a in unused)]
+        try:
+            changed[arm.name].append(level.model_copy(update={"spec": apply(level.spec, mine)}))
+        except OverrideError as error:
+            for problem in error.problems:
+                problems.setdefault(problem, []).append(f" (arm {arm.name}, level {level_text(level.level)})")
+    if problems:
+        raise OverrideError(problem + "".join(where if len(where) == 1 else ()) for problem, where in problems.items())
+    arms = (arm.model_copy(update={"levels": tuple(changed[arm.name])}) for arm in design.arms)
+    return design.model_copy(update={"arms": tuple(arms)})
+
+
+def _uses(level: Level, assignment: Assignment, assignments: Sequence[Assignment]) -> bool:
+    return applies(level.spec, assignment[0], [path for path, _ in assignments])
+
+
+def _compared(arm: Arm, assignments: Sequence[Assignment]) -> Iterable[str]:
+    """Which assignments would change what an arm compares."""
+    for assignment in assignments:
+        path = assignment[0]
+        values = [value_at(level.spec, path) for level in arm.levels if _uses(level, assignment, assignments)]
+        if path.split(".")[0] in ("seed", "streams"):
+            yield f"{path}: the seeds of a study are its replicates; use --seeds to choose how many"
+        elif any(value != values[0] for value in values):
+            shown = ", ".join(dict.fromkeys(str(value) for value in values))
+            yield f"{path}: its values in arm {arm.name} ({shown}) are what the study compares; leave it as it is"
 
 
 def cost_of(plan: Plan, experiments: Iterable[Experiment], costs: CostModel) -> dict[RunId, float]:
@@ -96,9 +144,9 @@ def carry_out(
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Swept:
     """Compute what the plan lacks; nothing is started if nothing is missing."""
-    if not plan.missing:
-        return Swept(0, {}, False, 0.0)
-    backend = open_backend(on, min(workers, len(plan.missing)), execution)
+    if workers < 1:
+        raise ValueError(f"workers = {workers}; allowed: an integer ≥ 1")
+    backend = open_backend(on, max(1, min(workers, len(plan.missing))), execution)
     try:
         return Scheduler(plan, costs, backend).run(on_progress)
     finally:
@@ -107,8 +155,7 @@ def carry_out(
 
 def frame_of(item: Experiment, execution: Execution) -> pl.DataFrame:
     """One row per cell and seed; a run that is not in the store has status "missing"."""
-    store = Store(execution.store)
-    records = {identity: _record(spec, identity, store, execution) for identity, spec in _distinct(item.specs)}
+    records = {identity: _record(spec, identity, execution) for identity, spec in _distinct(item.specs)}
     rows = [
         {
             "arm": cell.arm,
@@ -127,17 +174,18 @@ def _distinct(specs: Iterable[RunSpec]) -> Iterable[tuple[RunId, RunSpec]]:
     return {run_id(spec): spec for spec in specs}.items()
 
 
-def _record(spec: RunSpec, identity: RunId, store: Store, execution: Execution) -> dict[str, Any]:
+def _record(spec: RunSpec, identity: RunId, execution: Execution) -> dict[str, Any]:
+    store = Store(execution.store)
     if not store.has(identity):
         return {"run_id": identity, "status": "missing"}
-    result = read(spec, execution).result
+    result = stored(spec, execution)
     final = result["final"]
     both = final["train_accuracy"], final["test_accuracy"]
     gap = None if None in both else both[0] - both[1]
     numbers = {name: result[name] for name in ("status", "steps", "epochs", "seconds", "num_train", "num_test")}
     risks = {name: final[name] for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy")}
-    mixed = differences(execution.environment, result["environment"])
-    return {"run_id": identity, **numbers, **risks, "gap": gap, "environment": mixed}
+    origin = {"data_digest": result["data_digest"], "environment": numeric(result["environment"])}
+    return {"run_id": identity, **numbers, **risks, "gap": gap, **origin, "mixed": "; ".join(result.get("mixed", ()))}
 
 
 FRAME_SCHEMA: dict[str, Any] = {
@@ -158,7 +206,9 @@ FRAME_SCHEMA: dict[str, Any] = {
     "seconds": pl.Float64,
     "num_train": pl.Int64,
     "num_test": pl.Int64,
+    "data_digest": pl.String,
     "environment": pl.String,
+    "mixed": pl.String,
 }
 
 
@@ -172,18 +222,26 @@ def study_result(item: Experiment, execution: Execution, command: str) -> StudyR
         preset=item.preset,
         frame=frame,
         verdicts=verdicts,
-        environment=execution.environment,
         command=command,
-        notes=_notes(item, frame),
+        notes=_notes(item, frame, execution),
     )
 
 
-def _notes(item: Experiment, frame: pl.DataFrame) -> tuple[str, ...]:
-    mixed = sorted({text for text in frame["environment"] if text})
-    notes = [f"Some runs come from another numeric environment ({text}); their bits may differ." for text in mixed]
+def _notes(item: Experiment, frame: pl.DataFrame, execution: Execution) -> tuple[str, ...]:
+    notes = [f"Some runs went on in another numeric environment ({text})." for text in _texts(frame["mixed"])]
+    if len(environments := _texts(frame["environment"])) > 1:
+        notes.append(f"Runs come from several numeric environments: {' | '.join(environments)}.")
+    if any("device cuda" in text for text in environments):
+        notes.append("On CUDA bits are promised only where torch has a deterministic form of every operation.")
+    sources = {cell.spec.data.name: cell.spec.data for cell in item.cells}
+    notes += [note for data in sources.values() if (note := remark(data, execution.data_dir))]
     if item.overrides:
         notes.append(f"Changed by hand: {', '.join(item.overrides)}. The claims were written for the preset as it is.")
     return tuple(notes)
+
+
+def _texts(column: pl.Series) -> list[str]:
+    return sorted({text for text in column if text})
 
 
 @dataclass(frozen=True)
@@ -192,7 +250,6 @@ class Results:
 
     experiments: tuple[Experiment, ...]
     execution: Execution
-    swept: Swept
     command: str
 
     def frame(self) -> pl.DataFrame:
@@ -205,14 +262,18 @@ class Results:
 
     def claims(self) -> tuple[Verdict, ...]:
         """The verdict of every claim."""
-        return tuple(verdict for result in self._results() for verdict in result.verdicts)
+        return tuple(verdict for result in self.results() for verdict in result.verdicts)
+
+    def core_seconds(self) -> float:
+        """CPU time that the finished runs took, each run once."""
+        return core_seconds(self.frame())
 
     def report(self, path: str | Path | None = None) -> Path:
         """Write the report into the directory `path` (default: beside the runs) and return its page."""
         folder = report_dir(self.execution.store) if path is None else Path(path)
-        return render(self._results(), folder)
+        return render(self.results(), folder)
 
-    def _results(self) -> tuple[StudyResult, ...]:
+    def results(self) -> tuple[StudyResult, ...]:
         return tuple(study_result(item, self.execution, self.command) for item in self.experiments)
 
 
@@ -228,15 +289,26 @@ def run(
 ) -> Results:
     """Run studies (by name or as declared) or a list of specs, and hand back frame, claims and report.
 
-    What is in the store already is not run again. `overrides={"train.epochs": 5}` changes every run;
-    `settings` are those of `Execution` (device, data_dir, …).
+    What is in the store already is not run again. `overrides={"train.epochs": 5}` changes every run that has the
+    field; `settings` are those of `Execution` (device, data_dir, …).
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; finished runs and checkpoints are kept, and the same call goes on.
+        RuntimeError: runs failed; the others are in the store.
     """
     execution = Execution(store=Path(store), **settings)
-    items = _experiments(study_or_specs, preset, _assignments(overrides))
-    plan = make_plan((spec for item in items for spec in item.specs), Store(execution.store))
-    swept = carry_out(plan, {}, execution, workers=workers or default_workers(), on=on)
-    names = " ".join(item.study.name for item in items)
-    return Results(items, execution, swept, f"overparam run {names} --preset {preset}")
+    texts = _assignments(overrides)
+    items = _experiments(study_or_specs, preset, texts)
+    plan = make_plan((spec for item in items for spec in item.specs), execution)
+    number = default_workers() if workers is None else workers
+    costs = cost_of(plan, items, CostModel(execution, number)) if len(plan.missing) > number else {}
+    swept = carry_out(plan, costs, execution, workers=number, on=on)
+    if swept.interrupted:
+        raise KeyboardInterrupt("finished runs and checkpoints are kept; the same call goes on")
+    if swept.failures:
+        lines = "; ".join(f"{identity}: {sentence}" for identity, sentence in swept.failures.items())
+        raise RuntimeError(f"{len(swept.failures)} of {len(plan.runs)} runs failed, the others are kept: {lines}")
+    return Results(items, execution, python_call([item.study.name for item in items], preset, texts))
 
 
 def default_workers() -> int:
@@ -256,17 +328,34 @@ def _experiments(
     if isinstance(wanted, str):
         return (experiment(wanted, preset, overrides=overrides),)
     if isinstance(wanted, Study):
+        if preset not in wanted.designs:
+            raise ValueError(_no_preset(wanted, preset))
         return (of_design(wanted, preset, wanted.designs[preset], overrides),)
     items = (wanted,) if isinstance(wanted, RunSpec) else tuple(wanted)
-    if all(isinstance(item, RunSpec) for item in items):
-        return (of_specs([item for item in items if isinstance(item, RunSpec)], overrides),)
-    return tuple(experiment(str(item), preset, overrides=overrides) for item in items)
+    specs = [item for item in items if isinstance(item, RunSpec)]
+    if len(specs) == len(items):
+        return (of_specs(specs, overrides),)
+    if specs:
+        raise ValueError("studies and runs cannot be mixed in one call; call run for each")
+    return tuple(experiment(str(name), preset, overrides=overrides) for name in dict.fromkeys(items))
 
 
 def of_specs(specs: Sequence[RunSpec], overrides: Sequence[str] = ()) -> Experiment:
-    """Plain runs without claims, as a study of one arm: level i is the i-th distinct spec up to its seed."""
-    cells = tuple(Cell("runs", f"run {number}", spec.seed, spec) for number, spec in enumerate(specs))
-    arm = Arm(name="runs", title="Runs", note="", levels=tuple(Level(level=c.level, spec=c.spec) for c in cells))
-    design = Design(seeds=tuple(sorted({c.seed for c in cells})), arms=(arm,), claims=(), caption="Runs as given.")
+    """Plain runs without claims, as a study of one arm: a level is a spec up to its seed.
+
+    Raises:
+        ValueError: no run was given.
+    """
+    if not specs:
+        raise ValueError("no runs were given; give at least one RunSpec")
+    seeds: dict[RunSpec, list[int]] = {}
+    for spec in dict.fromkeys(specs):
+        seeds.setdefault(spec.model_copy(update={"seed": 0}), []).append(spec.seed)
+    levels = tuple(Level(level=f"run {number}", spec=spec) for number, spec in enumerate(seeds))
+    arm = Arm(name="runs", title="Runs", note="", levels=levels)
+    all_seeds = tuple(sorted({spec.seed for spec in specs}))
+    design = Design(seeds=all_seeds, arms=(arm,), claims=(), caption="Runs as given.")
     study = Study(name="runs", title="Runs", question="", background="", factor="run", designs={"smoke": design})
-    return Experiment(study, "smoke", design, changed(cells, overrides), tuple(overrides))
+    item = of_design(study, "smoke", design, overrides)
+    given = {(f"run {number}", seed) for number, group in enumerate(seeds.values()) for seed in group}
+    return replace(item, cells=tuple(cell for cell in item.cells if (cell.level, cell.seed) in given))

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +151,30 @@ def apply(spec: RunSpec, assignments: Iterable[Assignment]) -> RunSpec:
     if problems:
         raise OverrideError(problems)
     return RunSpec.model_validate(tree)
+
+
+def applies(spec: RunSpec, path: str, paths: Collection[str] = ()) -> bool:
+    """Whether a run uses the field at a path: its model or optimizer has it, and `train.epochs` or `.steps` bounds it.
+
+    A field that a new `kind` among `paths` brings along counts as used.
+    """
+    *parents, name = path.split(".")
+    if ".".join([*parents, "kind"]) in paths:
+        return True
+    node: Any = spec
+    for parent in parents:
+        node = getattr(node, parent, None)
+    if path in ("train.epochs", "train.steps"):
+        return getattr(node, name) is not None
+    return not isinstance(node, BaseModel) or name in type(node).model_fields
+
+
+def value_at(spec: RunSpec, path: str) -> Any:
+    """What a run holds at a dotted path, `None` where it has no such field."""
+    node: Any = spec
+    for name in path.split("."):
+        node = getattr(node, name, None)
+    return node
 
 
 def apply_overrides(spec: RunSpec, texts: Iterable[str]) -> RunSpec:

@@ -52,6 +52,11 @@ def costs_file(store: Path) -> Path:
     return store / "costs.json"
 
 
+def request_file(store: Path) -> Path:
+    """What the last `run` in this store asked for."""
+    return store / "request.json"
+
+
 def report_dir(store: Path) -> Path:
     return store / "report"
 

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from overparam.backends.jobs import Backend, Job, Outcome
-from overparam.execute import refuse_unsupported
+from overparam.execute import refuse_unsupported, stored
+from overparam.execution import Execution
 from overparam.identity import RunId, run_id
 from overparam.specs.run import Rewind, RunSpec
 from overparam.store.store import Store
@@ -30,12 +31,14 @@ class Plan:
         return tuple(run for run in self.runs if not run.cached)
 
 
-def make_plan(specs: Iterable[RunSpec], store: Store) -> Plan:
+def make_plan(specs: Iterable[RunSpec], execution: Execution) -> Plan:
     """Every distinct run behind `specs`, with the union of the states that children need of it.
 
     Raises:
         UnsupportedSpec: a run cannot be trained by this version.
+        StoreError: a stored run was trained on other data than its spec decodes to now.
     """
+    store = Store(execution.store)
     found: dict[RunId, RunSpec] = {}
     steps: dict[RunId, set[int]] = {}
     for spec in specs:
@@ -44,7 +47,7 @@ def make_plan(specs: Iterable[RunSpec], store: Store) -> Plan:
     runs = []
     for identity, spec in found.items():
         job = Job(identity, spec, frozenset(steps.get(identity, ())))
-        cached = store.has(identity) and job.save_steps <= store.steps(identity)
+        cached = store.has(identity) and job.save_steps <= {int(step) for step in stored(spec, execution)["states"]}
         runs.append(Planned(job, frozenset(run_id(parent) for parent in spec.parents()), cached))
     return Plan(tuple(runs))
 

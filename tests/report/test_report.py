@@ -55,7 +55,9 @@ def made_up(design: Design, missing: bool = False) -> pl.DataFrame:
                 "seconds": None if missing else 1.0,
                 "num_train": None if missing else 1297,
                 "num_test": None if missing else 500,
-                "environment": None,
+                "data_digest": None if missing else "d" * 32,
+                "environment": None if missing else "machine x, torch 2",
+                "mixed": None,
             }
         )
     if not missing:
@@ -71,7 +73,7 @@ def result(missing: bool = False, background: str = "b") -> StudyResult:
         *(pl.col(c).cast(pl.Float64) for c in ("steps", "epochs")),
     )
     verdicts = judge(frame, design.claims, generator=numpy_generator(0, "t"))
-    return StudyResult(study, "smoke", frame, verdicts, {"torch": "2"}, "overparam run", ("a note",))
+    return StudyResult(study, "smoke", frame, verdicts, "overparam run", ("a note",))
 
 
 @pytest.fixture(scope="module")
@@ -141,12 +143,13 @@ def test_what_people_write_is_escaped_everywhere(tmp_path: Path) -> None:
             "question": EVIL,
             "background": EVIL,
             "factor": evil,
-            "designs": {"smoke": design.model_copy(update={"arms": arms, "caption": EVIL})},
+            "designs": {"smoke": design.model_copy(update={"arms": arms, "claims": (), "caption": EVIL})},
         }
     )
     claim = found.verdicts[0].claim.model_copy(update={"sentence": EVIL, "paper_note": EVIL, "name": EVIL})
     verdicts = (replace(found.verdicts[0], claim=claim, reason=EVIL, caveats=(EVIL,)),)
-    hostile = replace(found, study=study, verdicts=verdicts, command=EVIL, notes=(EVIL,), environment={EVIL: EVIL})
+    frame = found.frame.with_columns(environment=pl.lit(EVIL), data_digest=pl.lit(EVIL))
+    hostile = replace(found, frame=frame, study=study, verdicts=verdicts, command=EVIL, notes=(EVIL,))
     page = render([hostile], tmp_path).read_text()
     assert "<script" not in page
     assert page.count("&lt;script&gt;alert") >= 12

@@ -62,6 +62,11 @@ def open_backend(on: str, workers: int, execution: Execution) -> Backend:
     """
     from overparam.backends.local import LocalBackend
 
-    if on == "local":
-        return LocalBackend(workers, execution)
-    raise ValueError(f'unknown backend "{on}" for --on; this version has: local')
+    refuse_unknown(on)
+    return LocalBackend(workers, execution)
+
+
+def refuse_unknown(on: str) -> None:
+    """Only the backends of this version can be named."""
+    if on != "local":
+        raise ValueError(f'unknown backend "{on}" for --on; this version has: local')

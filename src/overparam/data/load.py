@@ -17,7 +17,7 @@ from overparam.data.corrupt import Indices, digest_noise, select_balanced, selec
 from overparam.data.embedded import DIGITS_FILE, read_digits
 from overparam.data.folder import image_files, read_folder
 from overparam.data.originals import read_cifar10, read_mnist
-from overparam.data.parquet import read_parquet
+from overparam.data.parquet import is_jpeg, read_parquet
 from overparam.data.types import Array, DataError, Dataset, Examples, Split
 from overparam.identity import digest_text
 from overparam.specs.run import DataSpec
@@ -149,15 +149,30 @@ def find(name: str, folder: Path) -> Source:
     home = folder / name
     if not home.is_dir():
         near = difflib.get_close_matches(name, [*EMBEDDED, *_names(folder)], n=1)
-        hint = f'; did you mean "{near[0]}"?' if near else ""
+        hint = f' Did you mean "{near[0]}"?' if near else ""
         raise DataError(
-            f'data set "{name}" is not embedded ({", ".join(EMBEDDED)}) and {home} does not exist{hint} '
-            f"Put its files there as {LAYOUTS}; --data-dir or OVERPARAM_DATA names another directory than {folder}"
+            f'data set "{name}" is not embedded ({", ".join(EMBEDDED)}) and {home} does not exist.{hint} Nothing is '
+            f"downloaded: get its files, as {LAYOUTS}, and put them there, or copy them with "
+            f"`overparam data add {name} --from DIR`; --data-dir or OVERPARAM_DATA names another place than {folder}"
         )
     source = detect(name, home)
     if source is None:
         raise DataError(f"{home} holds no data set this version reads; expected {LAYOUTS}")
     return source
+
+
+def is_at_hand(spec: DataSpec, data_dir: Path | None = None) -> bool:
+    """Whether the data set behind a spec is embedded or has a folder here."""
+    return spec.name in EMBEDDED or (folder_of(data_dir) / spec.name).is_dir()
+
+
+def remark(spec: DataSpec, data_dir: Path | None = None) -> str:
+    """What a reader of results on this data must know: its pixels are not exact, or it is absent."""
+    if not is_at_hand(spec, data_dir):
+        return f"The {spec.name} data is not at hand, so the data of the stored runs could not be compared with it."
+    if spec.name in EMBEDDED or not is_jpeg(find(spec.name, folder_of(data_dir)).files[0]):
+        return ""
+    return f"The {spec.name} images here are JPEG-compressed: write {spec.name} (JPEG) in tables; pixels are not exact."
 
 
 def detect(name: str, home: Path) -> Source | None:

@@ -30,9 +30,9 @@ def read_parquet(parts: dict[str, Sequence[Path]]) -> dict[str, Array]:
     return raw
 
 
-def _read(file: Path) -> pl.DataFrame:
+def _read(file: Path, rows: int | None = None) -> pl.DataFrame:
     try:
-        table = pl.read_parquet(file)
+        table = pl.read_parquet(file, n_rows=rows)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(
             f"{file} cannot be read as Parquet ({_first_line(error)}); it may be truncated: get it again"
@@ -61,6 +61,14 @@ def decode_image(content: bytes | None, where: str) -> Array:
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise DataError(f"{where} is not a readable image ({_first_line(error)})") from None
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def is_jpeg(file: Path) -> bool:
+    """Whether the first image of a Parquet shard, or an image file, is JPEG; false for other files."""
+    if file.suffix != ".parquet":
+        return file.suffix.lower() in (".jpg", ".jpeg")
+    first = _read(file, rows=1)["bytes"]
+    return len(first) == 1 and first[0] is not None and first[0].startswith(b"\xff\xd8")
 
 
 def stack_images(images: list[Array], where: Path) -> Array:

@@ -37,8 +37,12 @@ def shared(design: Design) -> list[tuple[str, str]]:
 
 
 def by_arm(arm: Arm, design: Design) -> list[tuple[str, str]]:
-    """Fields of one arm that the whole design does not share; several values are listed in the levels' order."""
+    """Fields of one arm that the whole design does not share: one value, or one for each level in their order."""
     common = {key for key, _ in shared(design)} | {"seed"}
     specs = [flat(level.spec) for level in arm.levels]
     keys = dict.fromkeys(key for spec in specs for key in spec if key not in common)
-    return [(key, " · ".join(dict.fromkeys(spec.get(key, "–") for spec in specs))) for key in keys]
+    return [(key, _listed([spec.get(key, "–") for spec in specs])) for key in keys]
+
+
+def _listed(values: list[str]) -> str:
+    return values[0] if len(set(values)) == 1 else " · ".join(values)

@@ -1,9 +1,10 @@
 """Studies' results → one self-contained page, with figures, tables and JSON beside it."""
 
 import json
+import math
 import os
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,6 @@ class StudyResult:
     preset: Preset
     frame: pl.DataFrame
     verdicts: tuple[Verdict, ...]
-    environment: Mapping[str, str]
     command: str
     notes: tuple[str, ...] = ()
 
@@ -70,7 +70,9 @@ def _json(result: StudyResult) -> dict[str, Any]:
         "question": result.study.question,
         "preset": result.preset,
         "command": result.command,
-        "environment": dict(result.environment),
+        "environments": _texts(result.frame["environment"]),
+        "data_digests": _texts(result.frame["data_digest"]),
+        "core_seconds": core_seconds(result.frame),
         "notes": list(result.notes),
         "claims": [tables.verdict_row(verdict) for verdict in result.verdicts],
         "cells": tables.cell_rows(design, result.frame),
@@ -102,11 +104,30 @@ def _section(result: StudyResult, out_dir: Path) -> dict[str, Any]:
         "shared": protocol.shared(design),
         "arms": [(arm, protocol.by_arm(arm, design)) for arm in design.arms],
         "caveats": [*result.notes, *_caveats(rows)],
-        "environment": sorted(result.environment.items()),
+        "provenance": _provenance(result.frame),
         "command": result.command,
         "finished": finished,
         "total": len(result.frame),
     }
+
+
+def core_seconds(frame: pl.DataFrame) -> float:
+    """CPU time that the finished runs took, each run once."""
+    return math.fsum(frame.unique("run_id")["seconds"].drop_nulls())
+
+
+def _texts(column: pl.Series) -> list[str]:
+    return sorted({text for text in column if text})
+
+
+def _provenance(frame: pl.DataFrame) -> list[tuple[str, str]]:
+    return [
+        ("training examples", _counts(frame["num_train"])),
+        ("test examples", _counts(frame["num_test"])),
+        ("data digest", ", ".join(_texts(frame["data_digest"]))),
+        ("numeric environment", " | ".join(_texts(frame["environment"]))),
+        ("core-seconds", f"{core_seconds(frame):,.0f}"),
+    ]
 
 
 def _figure(result: StudyResult, rows: list[tables.Row], out_dir: Path) -> Markup:
@@ -166,9 +187,18 @@ def _caption(result: StudyResult, rows: Iterable[tables.Row]) -> str:
     said = ", ".join(f"{count} {word}" for word, count in failed.items() if count)
     return (
         f"Means over n = {n} seeds with 95 % Student t intervals over seeds; faint dots are single runs that ended ok. "
-        f"{result.study.designs[result.preset].caption} "
+        f"{result.study.designs[result.preset].caption} {_sizes(result.frame)}"
         f"{f'Runs left out: {said}.' if said else 'No run failed.'}"
     )
+
+
+def _sizes(frame: pl.DataFrame) -> str:
+    train, test = (_counts(frame[column]) for column in ("num_train", "num_test"))
+    return f"Trained on {train} examples, tested on {test}. " if train else ""
+
+
+def _counts(column: pl.Series) -> str:
+    return " or ".join(f"{n:,}" for n in sorted(set(column.drop_nulls())))
 
 
 def _caveats(rows: Iterable[tables.Row]) -> list[str]:

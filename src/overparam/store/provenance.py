@@ -23,6 +23,15 @@ def environment(device: str, threads: int) -> dict[str, str]:
     }
 
 
+def numeric(environment: Mapping[str, str]) -> str:
+    """The numeric environment as text.
+
+    >>> numeric({"machine": "x86_64", "torch": "2.13.0", "device": "cpu", "threads": "1", "numpy": "2.4"})
+    'machine x86_64, torch 2.13.0, device cpu, threads 1'
+    """
+    return ", ".join(f"{key} {environment.get(key)}" for key in NUMERIC)
+
+
 def differences(ours: Mapping[str, str], theirs: Mapping[str, str]) -> str:
     """Sentence part that names where two numeric environments differ; empty if they agree."""
     changed = [f"{k} {theirs.get(k)} → {ours.get(k)}" for k in NUMERIC if ours.get(k) != theirs.get(k)]

@@ -1,0 +1,90 @@
+"""Options of the command line → a request → experiments and how to carry them out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from overparam.execution import Execution
+from overparam.laboratory import Experiment, Results, default_workers, experiment
+from overparam.numerics import device_named
+from overparam.overrides import parse_assignments, yaml_overrides
+from overparam.request import Request, run_command
+from overparam.studies import STUDIES
+from overparam.sweep import Plan, make_plan
+from overparam.terminal import command_line
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What the options of a command say."""
+
+    request: Request
+    experiments: tuple[Experiment, ...]
+    execution: Execution
+    workers: int
+
+    @property
+    def plan(self) -> Plan:
+        return make_plan((spec for item in self.experiments for spec in item.specs), self.execution)
+
+    @property
+    def results(self) -> Results:
+        return Results(self.experiments, self.execution, self.request.command)
+
+
+def choose(
+    request: Request, store: Path, workers: int | None = None, device: str = "auto", allow_mixed: bool = False
+) -> Chosen:
+    """Request → experiments and how to carry them out; nothing is computed and nothing is written."""
+    if store.exists() and not store.is_dir():
+        raise ValueError(f"--store {store} is a file; name a directory")
+    device = device_named(device)
+    items = tuple(
+        experiment(name, request.preset, num_seeds=request.seeds, overrides=request.overrides)  # type: ignore[arg-type]
+        for name in request.studies
+    )
+    data_dir = Path(request.data_dir) if request.data_dir else None
+    execution = Execution(store=store, device=device, data_dir=data_dir, allow_mixed=allow_mixed)
+    return Chosen(request, items, execution, workers or default_workers())
+
+
+def asked(
+    names: list[str] | None,
+    preset: str,
+    sets: list[str] | None,
+    config: Path | None,
+    seeds: int | None,
+    data_dir: Path | None,
+) -> Request:
+    """The request that options describe; a field given by --set overrides the same field of the file."""
+    given = tuple(sets or ())
+    ours = {path for path, _ in parse_assignments(given)}
+    theirs = [text for text in (yaml_overrides(config) if config else ()) if text.partition("=")[0] not in ours]
+    chosen = tuple(dict.fromkeys(names or STUDIES))
+    folder = str(data_dir) if data_dir else None
+    return Request(
+        studies=chosen,
+        preset=preset,
+        seeds=seeds,
+        overrides=(*theirs, *given),
+        data_dir=folder,
+        command=command_line(),
+    )
+
+
+def remembered(
+    names: list[str] | None,
+    preset: str | None,
+    sets: list[str] | None,
+    config: Path | None,
+    seeds: int | None,
+    store: Path,
+    data_dir: Path | None,
+) -> Chosen:
+    """What the options name, or what was last run in the store if they name nothing."""
+    if not store.is_dir():
+        raise ValueError(f"there are no runs in {store}; name their directory with --store")
+    if names or preset or sets or config or seeds:
+        request = asked(names, preset or "smoke", sets, config, seeds, data_dir)
+        return choose(request.model_copy(update={"command": run_command(request, store)}), store)
+    request = Request.load(store)
+    return choose(request.model_copy(update={"data_dir": str(data_dir)}) if data_dir else request, store)
