@@ -196,6 +196,23 @@ def fault(home: Path, name: str) -> None:  # noqa: C901 - a list of faults
         case "truncated cifar":
             write_cifar(home, COLOUR)
             truncate(home / "data_batch_2.bin")
+        case "missing cifar batch":
+            home.mkdir()
+            record = np.zeros((10_000, 3073), dtype=np.uint8)
+            record[:, 0] = np.arange(10_000) % 10
+            for name in ("data_batch_1.bin", "data_batch_3.bin", "test_batch.bin"):
+                record.tofile(home / name)
+        case "missing shard":
+            write_parquet(home, GREY)
+            (home / "train-00000-of-00001.parquet").rename(home / "train-00000-of-00005.parquet")
+        case "idx header":
+            write_idx(home, GREY)
+            (home / "train-images-idx3-ubyte").write_bytes(b"\x00\x00\x08\x03\x00\x00\x00\x01")
+        case "one-hot labels":
+            write_npz(home, GREY)
+            arrays = dict(np.load(home / "data.npz"))
+            arrays["y_train"] = np.eye(10, dtype=np.int64)[arrays["y_train"]]
+            np.savez(home / "data.npz", **arrays)
         case "missing array":
             home.mkdir()
             np.savez(home / "data.npz", x_train=GREY["train"])
@@ -218,6 +235,13 @@ def fault(home: Path, name: str) -> None:  # noqa: C901 - a list of faults
         ("truncated idx", "is truncated: .* its header promises"),
         ("truncated gzip", "cannot be decompressed"),
         ("truncated cifar", "bytes are no multiple of 3073"),
+        (
+            "missing cifar batch",
+            "has only data_batch_1.bin, data_batch_3.bin; data_batch_1.bin to data_batch_5.bin are",
+        ),
+        ("missing shard", "has 1 train shards, but their names promise 5"),
+        ("idx header", "is truncated: 8 bytes, but its header alone has 16"),
+        ("one-hot labels", r"y_train has shape \(.*, 10\); labels are whole numbers of shape \(N,\), not one-hot rows"),
         ("missing array", "it needs y_train|it needs x_test"),
         ("pickled objects", "without pickled objects"),
         ("no layout", "holds no data set this version reads; expected"),
@@ -238,7 +262,7 @@ def test_a_missing_data_set_says_where_it_was_looked_for_and_what_is_near(tmp_pa
     with pytest.raises(DataError, match=r'"cifar" is not embedded .* does not exist.*OVERPARAM_DATA'):
         prepare(DataSpec(name="cifar"), data_dir=tmp_path)
     write_npz(tmp_path / "cifar10", COLOUR)
-    with pytest.raises(DataError, match=r'did you mean "cifar10"\?'):
+    with pytest.raises(DataError, match=r'Did you mean "cifar10"\?'):
         prepare(DataSpec(name="cifar"), data_dir=tmp_path)
     assert ("cifar10", ".npz", str(tmp_path / "cifar10")) in available(tmp_path)
 
@@ -269,6 +293,25 @@ def test_mnist1d_comes_in_any_size_and_as_fresh_samples() -> None:
     assert len(prepare(DataSpec(name="mnist1d")).train.y) == 4000
     fresh = [content_digest(DataSpec(name="mnist1d", data_seed=seed)) for seed in (0, 1, 2)]
     assert len(set(fresh)) == 3
+
+
+def test_a_larger_mnist1d_test_set_changes_nothing_else() -> None:
+    small, large = (mnist1d.generate(4000, num_test, 0) for num_test in (1000, 1500))
+    assert np.array_equal(small["train_x"], large["train_x"])
+    assert np.array_equal(small["test_x"], large["test_x"][:1000])
+    extra = large["test_x"][1000:]
+    assert len(extra) == 500 and abs(float(extra.mean())) < 0.1 and abs(float(extra.std()) - 1) < 0.1
+    assert not np.array_equal(extra, large["train_x"][:500])
+
+
+def test_a_validation_set_is_balanced_and_the_rest_trains() -> None:
+    for spec in (
+        DataSpec(name="mnist1d", num_train=4000, num_val=500),
+        DataSpec(name="digits", num_train=1200, num_val=97),
+    ):
+        examples = prepare(spec)
+        assert (len(examples.train.y), len(examples.val.y)) == (spec.num_train, spec.num_val)
+        assert np.ptp(np.bincount(examples.val.y)) <= 1
 
 
 def test_logistic_regression_reaches_its_published_accuracy_on_mnist1d() -> None:

@@ -28,7 +28,15 @@ def _part(file: Path, found: dict[str, Array], part: str, axis: str) -> Array:
     name = next((name for name in names if name in found), None)
     if name is None:
         raise DataError(f"{file} has the arrays {', '.join(sorted(found))}; it needs {names[0]} (or {names[1]})")
-    return _inputs(found[name]) if axis == "x" else found[name].reshape(len(found[name]), -1)[:, 0]
+    return _inputs(found[name]) if axis == "x" else _labels(file, name, found[name])
+
+
+def _labels(file: Path, name: str, y: Array) -> Array:
+    if y.ndim == 2 and y.shape[1] == 1:
+        return y[:, 0]
+    if y.ndim != 1:
+        raise DataError(f"{file}: {name} has shape {y.shape}; labels are whole numbers of shape (N,), not one-hot rows")
+    return y
 
 
 def _inputs(x: Array) -> Array:

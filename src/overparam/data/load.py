@@ -56,8 +56,8 @@ def content_digest(spec: DataSpec, *, data_dir: Path | None = None) -> str:
 def dataset_of(spec: DataSpec, data_dir: Path | None = None) -> Dataset:
     """The whole decoded data set behind a spec."""
     if spec.name == "mnist1d":
-        pool = max(4000, (spec.num_train or 0) + spec.num_val), max(1000, spec.num_test or 0)
-        return _generated(*pool, spec.data_seed)
+        num_train = mnist1d.NUM_TRAIN if spec.num_train is None else spec.num_train + spec.num_val
+        return _generated(max(mnist1d.NUM_TRAIN, num_train), max(mnist1d.NUM_TEST, spec.num_test or 0), spec.data_seed)
     source = find(spec.name, folder_of(data_dir))
     return _decoded(source.name, fingerprint(source.name, source.files), folder_of(data_dir))
 
@@ -111,7 +111,7 @@ def _choose(spec: DataSpec, labels: Indices, sizes: tuple[int, ...], purpose: st
     whole = sizes[0] == len(labels)
     if whole or spec.subset == "first":
         return select_first(labels, sizes)
-    if len(sizes) == 2 and sum(sizes) == len(labels) and spec.num_train is None:
+    if len(sizes) == 2 and sum(sizes) == len(labels):
         return _rest_and_val(labels, sizes[1], spec.data_seed, purpose)
     return select_balanced(labels, sizes, spec.data_seed, purpose)
 

@@ -32,24 +32,36 @@ PADDED = POINTS + PADDING[1]
 LENGTH = 40
 SCALE, MAX_SHIFT, SMOOTH_NOISE, WHITE_NOISE, SHEAR = 0.4, 48, 0.25, 0.02, 0.75
 PUBLISHED_SEED = 42
+NUM_TRAIN, NUM_TEST = 4000, 1000
 
 
 def generate(num_train: int, num_test: int, data_seed: int) -> dict[str, Array]:
     """A sample of the distribution, split into train and test.
 
-    Data seed 0 is the published seed 42: with 4,000 + 1,000 it gives the published set. Other seeds and sizes are
-    fresh samples.
+    Data seed 0 is the published seed 42: with 4,000 + 1,000 it gives the published set. Other seeds are fresh samples.
+    The first 1,000 test examples belong to the sample of the training set; further ones come from a stream of their
+    own, scaled like it, so that a larger test set changes neither the training set nor those.
     """
+    first = min(num_test, NUM_TEST)
     seed = PUBLISHED_SEED if data_seed == 0 else key(data_seed, "mnist1d") % 2**32
+    signals, labels = _sample(num_train + first, seed)
+    mean, std = signals.mean(), signals.std()
+    if more := num_test - first:
+        extra, extra_labels = _sample(more, key(data_seed, "mnist1d", "test") % 2**32)
+        signals, labels = np.concatenate([signals, extra]), np.concatenate([labels, extra_labels])
+    x = ((signals - mean) / std).astype(np.float32)
+    train, test = slice(num_train), slice(num_train, num_train + num_test)
+    return {"train_x": x[train], "train_y": labels[train], "test_x": x[test], "test_y": labels[test]}
+
+
+def _sample(count: int, seed: int) -> tuple[Signal, NDArray[np.int64]]:
+    """Shuffled signals, the same number of each shape before the last are cut off to give the count."""
     draws = np.random.RandomState(seed)
-    per_class = -(-(num_train + num_test) // len(SHAPES))
+    per_class = -(-count // len(SHAPES))
     signals = np.stack([_signal(shape, draws) for shape in _templates() for _ in range(per_class)])
     labels = np.repeat(np.arange(len(SHAPES)), per_class)
     shuffled = draws.permutation(len(labels))
-    x, y = signals[shuffled], labels[shuffled]
-    x = ((x - x.mean()) / x.std()).astype(np.float32)
-    end = num_train + num_test
-    return {"train_x": x[:num_train], "train_y": y[:num_train], "test_x": x[num_train:end], "test_y": y[num_train:end]}
+    return signals[shuffled][:count], labels[shuffled][:count]
 
 
 def _templates() -> Signal:

@@ -11,6 +11,7 @@ import numpy as np
 from overparam.data.types import Array, DataError
 
 CIFAR_RECORD = 1 + 3 * 32 * 32
+CIFAR_BATCH, CIFAR_BATCHES = 10_000, 5  # of the published files; smaller ones are taken as they are
 
 
 def read_idx(file: Path) -> Array:
@@ -24,6 +25,8 @@ def read_idx(file: Path) -> Array:
             f"{file} is not an IDX file of bytes: its first four bytes are {content[:4].hex() or 'missing'}"
         )
     header = 4 + 4 * content[3]
+    if len(content) < header:
+        raise DataError(f"{file} is truncated: {len(content)} bytes, but its header alone has {header}")
     shape = tuple(np.frombuffer(content[4:header], dtype=">u4").tolist())
     if len(content) != header + math.prod(shape):
         raise DataError(
@@ -45,7 +48,11 @@ def read_cifar10(parts: dict[str, Sequence[Path]]) -> dict[str, Array]:
     """The binary batches: records of one label byte and 3 × 32 × 32 pixel bytes."""
     raw: dict[str, Array] = {}
     for part, files in parts.items():
-        records = np.concatenate([_cifar_records(file) for file in files])
+        batches = [_cifar_records(file) for file in files]
+        if part == "train" and len(batches[0]) == CIFAR_BATCH and len(batches) != CIFAR_BATCHES:
+            found = ", ".join(file.name for file in files)
+            raise DataError(f"{files[0].parent} has only {found}; data_batch_1.bin to data_batch_5.bin are needed")
+        records = np.concatenate(batches)
         raw[f"{part}_x"] = records[:, 1:].reshape(-1, 3, 32, 32)
         raw[f"{part}_y"] = records[:, 0].astype(np.int64)
     return raw

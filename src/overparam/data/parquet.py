@@ -1,6 +1,7 @@
 """Parquet files in Hugging Face layout: an image column struct{bytes, path} and a label column."""
 
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +22,7 @@ def read_parquet(parts: dict[str, Sequence[Path]]) -> dict[str, Array]:
     """
     raw: dict[str, Array] = {}
     for part, files in parts.items():
+        _all_shards(part, files)
         tables = [_read(file) for file in files]
         raw[f"{part}_x"] = stack_images(
             [image for file, table in zip(files, tables, strict=True) for image in _decode(file, table)],
@@ -28,6 +30,15 @@ def read_parquet(parts: dict[str, Sequence[Path]]) -> dict[str, Array]:
         )
         raw[f"{part}_y"] = np.concatenate([table["label"].to_numpy() for table in tables])
     return raw
+
+
+def _all_shards(part: str, files: Sequence[Path]) -> None:
+    """A shard says how many there are: `train-00000-of-00005.parquet`."""
+    promised = {int(match[1]) for file in files if (match := re.search(r"-of-(\d+)\.parquet$", file.name))}
+    if promised and promised != {len(files)}:
+        raise DataError(
+            f"{files[0].parent} has {len(files)} {part} shards, but their names promise {max(promised)}: get the others"
+        )
 
 
 def _read(file: Path, rows: int | None = None) -> pl.DataFrame:
