@@ -3,16 +3,18 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 SMALL = ["--set", "data.num_train=100", "--set", "data.num_test=100", "--seeds", "3"]
-SHORT = [*SMALL, "--set", "train.epochs=2"]
+SHORT = [*SMALL, "--set", "train.epochs=2", "--set", "train.steps=20"]
 
 
 def overparam(*arguments: str, folder: Path) -> "subprocess.CompletedProcess[str]":
@@ -45,16 +47,21 @@ def test_the_same_command_again_runs_nothing(finished: Path) -> None:
 
 
 def test_other_verbs_read_the_same_store(finished: Path) -> None:
-    status = overparam("status", "batch_size", "--seeds", "3", folder=finished)
-    assert "missing" in status.stdout
+    assert re.fullmatch(r"batch_size \(smoke\): .*\d+ ok.*\n", overparam("status", folder=finished).stdout)
+    assert "missing" not in overparam("status", folder=finished).stdout
+    assert "missing" in overparam("status", "--seeds", "4", folder=finished).stdout
     plan = overparam("plan", "batch_size", *SHORT, folder=finished)
     assert "missing 0: about 0 core-seconds" in plan.stdout
     assert "Power of each claim" in plan.stdout
-    report = overparam("report", "batch_size", *SHORT, "--out", "elsewhere", folder=finished)
-    assert (finished / "elsewhere/report.html").is_file(), report.stderr
-    assert "verdict" in overparam("claims", "batch_size", *SHORT, folder=finished).stdout
-    exported = overparam("export", "batch_size", "--seeds", "3", "--out", "runs.csv", folder=finished)
-    assert "rows: runs.csv" in exported.stdout
+    for options in ([], ["batch_size", *SHORT]):  # what was last run, and the same by name
+        report = overparam("report", *options, "--out", "elsewhere", folder=finished)
+        page = (finished / "elsewhere/report.html").read_text()
+        assert "Missing</th>" in page and "--set train.epochs=2 --set train.steps=20" in page, report.stderr
+        assert "<dd>2</dd>" in page and "<dd>25</dd>" not in page
+        assert "equal train loss: " in overparam("claims", *options, folder=finished).stdout
+        exported = overparam("export", *options, "--out", "runs.csv", folder=finished)
+        assert "rows: runs.csv" in exported.stdout
+        assert pl.read_csv(finished / "runs.csv")["test_accuracy"].null_count() == 0
     assert "batch_size" in overparam("list", folder=finished).stdout
     assert "torch:" in overparam("doctor", folder=finished).stdout
     assert "digits" in overparam("data", "list", folder=finished).stdout
@@ -70,17 +77,35 @@ def test_other_verbs_read_the_same_store(finished: Path) -> None:
         (["run", "--device", "tpu"], r'unknown device "tpu"'),
         (["run", "--on", "moon", *SHORT], r'unknown backend "moon"'),
         (["run", "--preset", "laptop", "--data-dir", "nowhere"], r'"cifar10" is not embedded'),
+        (["plan", "--on", "moon", *SHORT], r'unknown backend "moon"'),
+        (["run", "--set", "seed=3"], r"seed: the seeds of a study are its replicates"),
+        (["run", "--config", "missing.yaml"], r"missing.yaml: no such file"),
+        (["run", "--config", "."], r"\.: is a directory"),
+        (["run", "--store", "a-file"], r"--store a-file is a file"),
+        (["claims", "--store", "nowhere"], r"there are no runs in nowhere"),
+        (["report", "--store", "empty"], r"no study was run in empty yet"),
+        (["export", "--out", "runs.txt"], r"allowed endings: .csv, .parquet"),
     ],
 )
 def test_errors_are_sentences_with_exit_code_2(tmp_path: Path, arguments: list[str], message: str) -> None:
+    (tmp_path / "a-file").touch()
+    (tmp_path / "empty").mkdir()
     done = overparam(*arguments, folder=tmp_path)
     assert done.returncode == 2, done.stdout + done.stderr
     assert re.search(message, done.stderr), done.stderr
     assert "Traceback" not in done.stderr
 
 
+def test_set_wins_over_a_file(finished: Path) -> None:
+    (finished / "fields.yaml").write_text("train:\n  epochs: 9\n  steps: 20\ndata: {num_train: 100, num_test: 100}\n")
+    same = overparam(
+        "run", "batch_size", "--seeds", "3", "--config", "fields.yaml", "--set", "train.epochs=2", folder=finished
+    )
+    assert re.search(r"^0 runs done, \d+ cached", same.stdout, re.M), same.stderr
+
+
 def start(folder: Path) -> "subprocess.Popen[str]":
-    long = [*SMALL, "--set", "train.epochs=40", "--workers", "2"]
+    long = [*SMALL, "--set", "train.epochs=40", "--set", "train.steps=400", "--workers", "2"]
     command = [sys.executable, "-m", "overparam.cli", "run", "batch_size", *long]
     return subprocess.Popen(
         command,
@@ -104,7 +129,7 @@ def test_ctrl_c_keeps_what_is_done_and_prints_the_resume_command(tmp_path: Path)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert "Resume with:" in stderr and "overparam run batch_size" in stderr
+    assert stderr.splitlines()[-1] == f"  {shlex.join(['overparam', *process.args[3:]])}"  # type: ignore[index]
     assert list(tmp_path.glob("runs/runs/*/*/result.json"))
 
 
@@ -115,8 +140,8 @@ def test_kill_minus_nine_loses_no_finished_run(tmp_path: Path, finished: Path) -
     process.communicate(timeout=120)
     done = {p.parent.name for p in tmp_path.glob("runs/runs/*/*/result.json")}
     assert done
-    long = [*SMALL, "--set", "train.epochs=40"]
+    long = [*SMALL, "--set", "train.epochs=40", "--set", "train.steps=400"]
     again = overparam("run", "batch_size", *long, folder=tmp_path)
     assert again.returncode == 0, again.stderr
-    cached = int(re.search(r"(\d+) cached", again.stdout.splitlines()[-2]).group(1))  # type: ignore[union-attr]
+    cached = int(re.search(r"(\d+) cached", again.stdout).group(1))  # type: ignore[union-attr]
     assert cached >= len(done)
