@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from matplotlib.collections import PathCollection
 from matplotlib.container import ErrorbarContainer
 
 from overparam.analyse.claims import judge
 from overparam.report import numbers, tables
+from overparam.report.effects import effects_figure
 from overparam.report.figures import PANELS, inline, legend_keys, level_places, sweep_figure, to_svg
 from overparam.report.render import StudyResult, render
 from overparam.rng.numpy_generators import numpy_generator
@@ -124,7 +126,7 @@ def test_every_verdict_is_in_the_summary_as_a_word(folder: Path) -> None:
 def test_same_results_give_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     render([result()], tmp_path / "a")
     files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file())
-    assert len(files) == 8
+    assert len(files) == 11
     first = [f for f in files if f.parent != Path()]
     assert all((tmp_path / "a" / f).read_bytes() == (folder / f).read_bytes() for f in first)
     pages = [(tmp_path / "a" / name).read_bytes() for name in ("report.html", "report.json")]
@@ -200,7 +202,20 @@ def test_runs_without_a_finite_number_are_not_drawn() -> None:
     records = tables.cell_rows(found.study.designs["smoke"], frame)
     dots = sweep_figure(records, frame, "batch size").axes[1].collections
     assert "nan" not in to_svg(sweep_figure(records, frame, "batch size"))
-    assert dots
+    scattered = [each for each in dots if isinstance(each, PathCollection)]
+    finite = frame.filter((pl.col("status") == "ok") & pl.col("gap").is_finite())
+    drawn = [np.asarray(each.get_offsets()) for each in scattered]
+    assert sum(len(offsets) for offsets in drawn) == len(finite) > 0
+
+
+def test_effects_are_drawn_at_their_numbers() -> None:
+    verdicts = result().verdicts
+    axes = effects_figure(verdicts).axes[0]
+    bars = [each for each in axes.containers if isinstance(each, ErrorbarContainer)]
+    ends = [np.asarray(bar.lines[2][0].get_segments()[0])[:, 0] for bar in bars]
+    expected = [[100 * v.interval.lower, 100 * v.interval.upper] for v in reversed(verdicts)]
+    assert np.array(ends) == pytest.approx(np.array(expected))
+    assert [text.get_text() for text in axes.texts] == [v.verdict for v in reversed(verdicts)]
 
 
 def test_keys_tell_arms_apart_without_colour() -> None:

@@ -12,9 +12,11 @@ from typing import Any
 import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from overparam.analyse.claims import Verdict
 from overparam.report import numbers, protocol, tables
+from overparam.report.effects import effects_figure
 from overparam.report.figures import inline, sweep_figure, to_png, to_svg
 from overparam.specs.study import Preset, Study
 from overparam.version import __version__
@@ -84,7 +86,7 @@ def _section(result: StudyResult, out_dir: Path) -> dict[str, Any]:
     design, name = result.study.designs[result.preset], numbers.stem(result.study.name)
     rows = tables.cell_rows(design, result.frame)
     finished = int((result.frame["status"] != "missing").sum())
-    figure = _figure(result, rows, out_dir) if finished else None
+    sweep, effects = _figures(result, rows, out_dir) if finished else (None, None)
     _tables(result, rows, out_dir)
     confirmatory = [v for v in result.verdicts if v.claim.confirmatory]
     return {
@@ -92,7 +94,8 @@ def _section(result: StudyResult, out_dir: Path) -> dict[str, Any]:
         "preset": result.preset,
         "design": design,
         "name": name,
-        "figure": figure,
+        "sweep": sweep,
+        "effects": effects,
         "rows": rows,
         "confirmatory": confirmatory,
         "descriptive": [v for v in result.verdicts if not v.claim.confirmatory],
@@ -130,9 +133,17 @@ def _provenance(frame: pl.DataFrame) -> list[tuple[str, str]]:
     ]
 
 
-def _figure(result: StudyResult, rows: list[tables.Row], out_dir: Path) -> Markup:
-    figure = sweep_figure(rows, result.frame, result.study.factor)
-    svg, stem = to_svg(figure), f"{numbers.stem(result.study.name)}_sweep"
+def _figures(result: StudyResult, rows: list[tables.Row], out_dir: Path) -> tuple[Markup, Markup | None]:
+    """The sweep, and the effects of the claims if any can be drawn; SVG and PNG files beside the page."""
+    name = numbers.stem(result.study.name)
+    sweep = _drawn(sweep_figure(rows, result.frame, result.study.factor), f"{name}_sweep", out_dir)
+    if not any(v.n >= 2 for v in result.verdicts):
+        return sweep, None
+    return sweep, _drawn(effects_figure(result.verdicts), f"{name}_effects", out_dir)
+
+
+def _drawn(figure: Figure, stem: str, out_dir: Path) -> Markup:
+    svg = to_svg(figure)
     _write(out_dir / "figures" / f"{stem}.svg", svg)
     _write(out_dir / "figures" / f"{stem}.png", to_png(figure))
     return Markup(inline(svg, stem))
@@ -140,7 +151,9 @@ def _figure(result: StudyResult, rows: list[tables.Row], out_dir: Path) -> Marku
 
 def _tables(result: StudyResult, rows: list[tables.Row], out_dir: Path) -> None:
     name, data = numbers.stem(result.study.name), out_dir / "data"
+    verdicts = [{k: v for k, v in tables.verdict_row(each).items() if k != "caveats"} for each in result.verdicts]
     _write(data / f"{name}_sweep.csv", pl.DataFrame(rows, infer_schema_length=None).write_csv())
+    _write(data / f"{name}_verdicts.csv", pl.DataFrame(verdicts, infer_schema_length=None).write_csv())
     _write(data / f"{name}_runs.csv", result.frame.write_csv())
     _write(data / f"{name}_arms.tex", _arms_latex(rows))
     _write(data / f"{name}_verdicts.tex", _verdicts_latex(result.verdicts))
