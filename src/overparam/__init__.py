@@ -1,7 +1,6 @@
 """overparam: why do networks with more parameters than data generalize?
 
-The public names below are loaded on first use, so that importing the package is quick and reading a report
-never loads torch.
+The public names below are loaded on first use, so that importing the package is quick.
 """
 
 from importlib import import_module

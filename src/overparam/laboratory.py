@@ -223,18 +223,22 @@ def study_result(item: Experiment, execution: Execution, command: str) -> StudyR
         frame=frame,
         verdicts=verdicts,
         command=command,
-        notes=_notes(item, frame, execution),
+        notes=_notes(item, frame),
+        data_notes=_data_notes(item, execution),
     )
 
 
-def _notes(item: Experiment, frame: pl.DataFrame, execution: Execution) -> tuple[str, ...]:
+def _data_notes(item: Experiment, execution: Execution) -> tuple[str, ...]:
+    sources = {cell.spec.data.name: cell.spec.data for cell in item.cells}
+    return tuple(note for data in sources.values() if (note := remark(data, execution.data_dir)))
+
+
+def _notes(item: Experiment, frame: pl.DataFrame) -> tuple[str, ...]:
     notes = [f"Some runs went on in another numeric environment ({text})." for text in _texts(frame["mixed"])]
     if len(environments := _texts(frame["environment"])) > 1:
         notes.append(f"Runs come from several numeric environments: {' | '.join(environments)}.")
     if any("device cuda" in text for text in environments):
         notes.append("On CUDA bits are promised only where torch has a deterministic form of every operation.")
-    sources = {cell.spec.data.name: cell.spec.data for cell in item.cells}
-    notes += [note for data in sources.values() if (note := remark(data, execution.data_dir))]
     if item.overrides:
         notes.append(f"Changed by hand: {', '.join(item.overrides)}. The claims were written for the preset as it is.")
     return tuple(notes)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from overparam.data import cache, load, mnist1d
 from overparam.data.add import add
-from overparam.data.load import available, content_digest, dataset_of, prepare
+from overparam.data.load import available, content_digest, dataset_of, prepare, remark
 from overparam.data.parquet import read_parquet
 from overparam.data.types import Array, DataError
 from overparam.rng.numpy_generators import numpy_generator
@@ -280,6 +280,20 @@ def test_a_data_set_is_checked_before_it_is_added(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no data set"):
         add("other", tmp_path / "nowhere", tmp_path / "data")
     assert [entry.name for entry in (tmp_path / "data").iterdir()] == ["mine"]
+
+
+def test_lossy_pixels_and_absent_data_are_remarked_on(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "exact", GREY)
+    assert remark(DataSpec(name="exact"), tmp_path) == ""
+    stream = io.BytesIO()
+    Image.fromarray(COLOUR["train"][0].transpose(1, 2, 0)).save(stream, format="JPEG")
+    (tmp_path / "lossy").mkdir()
+    table = pl.DataFrame({"image": [{"bytes": stream.getvalue(), "path": ""}], "label": [0]})
+    for part in ("train", "test"):
+        table.write_parquet(tmp_path / "lossy" / f"{part}-0.parquet")
+    assert "lossy (JPEG)" in remark(DataSpec(name="lossy"), tmp_path)
+    assert "not at hand" in remark(DataSpec(name="gone"), tmp_path)
+    assert remark(DataSpec(name="digits"), tmp_path) == ""
 
 
 def test_mnist1d_is_the_published_data_set() -> None:

@@ -112,8 +112,13 @@ class _Worker:
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
+            try:
+                outcome = Outcome(**json.loads(line))
+            except (ValueError, TypeError):
+                sys.stderr.write(line)  # something below Python printed; it is no answer
+                continue
             self.job = None
-            self.backend.finished(self, Outcome(**json.loads(line)))
+            self.backend.finished(self, outcome)
         if self.job is not None:
             code = self.process.wait()
             self.release()

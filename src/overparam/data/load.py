@@ -172,7 +172,7 @@ def remark(spec: DataSpec, data_dir: Path | None = None) -> str:
         return f"The {spec.name} data is not at hand, so the data of the stored runs could not be compared with it."
     if spec.name in EMBEDDED or not is_jpeg(find(spec.name, folder_of(data_dir)).files[0]):
         return ""
-    return f"The {spec.name} images here are JPEG-compressed: write {spec.name} (JPEG) in tables; pixels are not exact."
+    return f"These are {spec.name} (JPEG) images: compressed with loss, so that their pixels are not exact."
 
 
 def detect(name: str, home: Path) -> Source | None:

@@ -34,6 +34,7 @@ class StudyResult:
     verdicts: tuple[Verdict, ...]
     command: str
     notes: tuple[str, ...] = ()
+    data_notes: tuple[str, ...] = ()
 
 
 def render(results: Sequence[StudyResult], out_dir: Path) -> Path:
@@ -75,7 +76,7 @@ def _json(result: StudyResult) -> dict[str, Any]:
         "environments": _texts(result.frame["environment"]),
         "data_digests": _texts(result.frame["data_digest"]),
         "core_seconds": core_seconds(result.frame),
-        "notes": list(result.notes),
+        "notes": [*result.notes, *result.data_notes],
         "claims": [tables.verdict_row(verdict) for verdict in result.verdicts],
         "cells": tables.cell_rows(design, result.frame),
     }
@@ -85,7 +86,8 @@ def _section(result: StudyResult, out_dir: Path) -> dict[str, Any]:
     """Template variables of one study; its figure and tables are written on the way."""
     design, name = result.study.designs[result.preset], numbers.stem(result.study.name)
     rows = tables.cell_rows(design, result.frame)
-    finished = int((result.frame["status"] != "missing").sum())
+    runs = result.frame.unique("run_id")
+    finished = int((runs["status"] != "missing").sum())
     sweep, effects = _figures(result, rows, out_dir) if finished else (None, None)
     _tables(result, rows, out_dir)
     confirmatory = [v for v in result.verdicts if v.claim.confirmatory]
@@ -110,7 +112,7 @@ def _section(result: StudyResult, out_dir: Path) -> dict[str, Any]:
         "provenance": _provenance(result.frame),
         "command": result.command,
         "finished": finished,
-        "total": len(result.frame),
+        "total": len(runs),
     }
 
 
@@ -200,7 +202,7 @@ def _caption(result: StudyResult, rows: Iterable[tables.Row]) -> str:
     said = ", ".join(f"{count} {word}" for word, count in failed.items() if count)
     return (
         f"Means over n = {n} seeds with 95 % Student t intervals over seeds; faint dots are single runs that ended ok. "
-        f"{result.study.designs[result.preset].caption} {_sizes(result.frame)}"
+        f"{' '.join([result.study.designs[result.preset].caption, *result.data_notes])} {_sizes(result.frame)}"
         f"{f'Runs left out: {said}.' if said else 'No run failed.'}"
     )
 
