@@ -8,7 +8,7 @@ import pytest
 import overparam as op
 from overparam.analyse.frame import level_text
 from overparam.identity import run_id
-from overparam.laboratory import experiment
+from overparam.laboratory import experiment, study_result
 from overparam.studies import STUDIES
 
 
@@ -58,6 +58,20 @@ def test_a_study_runs_by_name_with_overrides(tmp_path: Path) -> None:
 def test_what_a_study_compares_cannot_be_set(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         experiment("batch_size", overrides=[f"{path}={value}" for path, value in change.items()])
+
+
+def test_an_override_that_no_run_uses_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="train.steps: no run of this study uses it"):
+        op.run([spec(0)], store=tmp_path, overrides={"train.steps": 5})
+
+
+def test_changed_designs_say_so() -> None:
+    item = experiment("batch_size", "paper", overrides=["data.num_train=1000", "train.epochs=2"])
+    assert any(claim.comparable for claim in experiment("batch_size", "paper").design.claims)
+    assert not any(claim.comparable for claim in item.design.claims)
+    notes = " ".join(study_result(item, op.Execution(store=Path("nowhere")), "c").notes)
+    assert "Changed by hand: data.num_train=1000, train.epochs=2" in notes
+    assert "Equal epochs, 2048: the batch size is 1000 here, not that of its label" in notes
 
 
 def test_every_seed_of_a_cell_is_another_run() -> None:

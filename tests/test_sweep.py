@@ -1,5 +1,6 @@
 """Scheduling: parents first, every run once, failures take their children along, lost workers are replaced."""
 
+import signal
 from collections import deque
 from dataclasses import replace
 from pathlib import Path
@@ -7,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from overparam.backends.jobs import Job, Outcome, open_backend
-from overparam.execute import UnsupportedSpec
 from overparam.execution import Execution
 from overparam.identity import RunId, run_id
 from overparam.specs import MLP, SGD, DataSpec, Magnitude, Rewind, RunSpec, TrainSpec
 from overparam.store.store import Store
-from overparam.sweep import Plan, Scheduler, Swept, make_plan
+from overparam.stored import UnsupportedSpec
+from overparam.sweep import Plan, Scheduler, Swept, interrupts_counted, make_plan
 
 
 def spec(seed: int = 0, **fields: object) -> RunSpec:
@@ -43,7 +44,7 @@ class FakeBackend:
     def next_outcome(self, timeout: float) -> Outcome | None:
         if self.interrupt_at == len(self.order):
             self.interrupt_at = None
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         job = self.queue.popleft()
         if self.stopped:
             return Outcome(job.run_id, 1.0, interrupted=True)
@@ -123,7 +124,16 @@ def test_an_interrupt_lets_running_work_end_and_starts_nothing(tmp_path: Path) -
     backend.interrupt_at = 2
     swept = work(make_plan([spec(seed) for seed in range(6)], Execution(store=tmp_path)), backend)
     assert swept.interrupted
-    assert (swept.finished, len(backend.order)) == (0, 2)
+    assert (swept.finished, len(backend.order)) == (1, 2), "the outcome that came with Ctrl-C counts"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_second_ctrl_c_raises() -> None:
+    with interrupts_counted() as pressed:
+        signal.raise_signal(signal.SIGINT)
+        assert pressed()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_local_workers_give_the_bits_of_one_process(tmp_path: Path) -> None:

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from overparam.execution import Execution
+from overparam.execution import Execution, device_named
 from overparam.laboratory import Experiment, Results, default_workers, experiment
-from overparam.numerics import device_named
 from overparam.overrides import parse_assignments, yaml_overrides
 from overparam.request import Request, run_command
+from overparam.store.store import StoreError
 from overparam.studies import STUDIES
 from overparam.sweep import Plan, make_plan
 from overparam.terminal import command_line
@@ -60,7 +60,7 @@ def asked(
     ours = {path for path, _ in parse_assignments(given)}
     theirs = [text for text in (yaml_overrides(config) if config else ()) if text.partition("=")[0] not in ours]
     chosen = tuple(dict.fromkeys(names or STUDIES))
-    folder = str(data_dir) if data_dir else None
+    folder = str(data_dir.resolve()) if data_dir else None
     return Request(
         studies=chosen,
         preset=preset,
@@ -80,11 +80,23 @@ def remembered(
     store: Path,
     data_dir: Path | None,
 ) -> Chosen:
-    """What the options name, or what was last run in the store if they name nothing."""
+    """What was last run in the store, with what the options name instead."""
     if not store.is_dir():
         raise ValueError(f"there are no runs in {store}; name their directory with --store")
-    if names or preset or sets or config or seeds:
-        request = asked(names, preset or "smoke", sets, config, seeds, data_dir)
-        return choose(request.model_copy(update={"command": run_command(request, store)}), store)
-    request = Request.load(store)
-    return choose(request.model_copy(update={"data_dir": str(data_dir)}) if data_dir else request, store)
+    given = asked(names, preset or "smoke", sets, config, seeds, data_dir)
+    try:
+        last = Request.load(store)
+    except StoreError:
+        if not (names or preset):
+            raise
+        last = given
+    kept = {
+        "studies": given.studies if names else last.studies,
+        "preset": preset or last.preset,
+        "overrides": given.overrides or last.overrides,
+        "seeds": seeds or last.seeds,
+        "data_dir": given.data_dir or last.data_dir,
+    }
+    request = last.model_copy(update=kept)
+    changed = request != last or last is given
+    return choose(request.model_copy(update={"command": run_command(request, store)}) if changed else request, store)

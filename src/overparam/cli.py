@@ -59,7 +59,7 @@ def plain_errors(debug: bool) -> Iterator[None]:
 
 def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror.lower()}"
+        return ": ".join([*([str(error.filename)] if error.filename else []), error.strerror.lower()])
     return str(error)
 
 
@@ -81,16 +81,19 @@ def run(
     """Run studies, or resume them, and write the report."""
     from overparam import progress
     from overparam.choice import asked, choose
-    from overparam.costs import CostModel
     from overparam.laboratory import carry_out, cost_of
     from overparam.terminal import verdict_table
 
     with _resumable(), plain_errors(debug):
         chosen = choose(asked(names, preset, sets, config, seeds, data_dir), store, workers, device, allow_mixed)
-        plan, model = chosen.plan, CostModel(chosen.execution, chosen.workers)
-        costs = cost_of(plan, chosen.experiments, model)
+        plan, costs = chosen.plan, {}
         chosen.request.save(store)
-        model.save()
+        if plan.missing:
+            from overparam.costs import CostModel  # it trains, and so loads torch
+
+            model = CostModel(chosen.execution, chosen.workers)
+            costs = cost_of(plan, chosen.experiments, model)
+            model.save()
         with progress.shown(console) as show:
             swept = carry_out(plan, costs, chosen.execution, workers=chosen.workers, on=on, on_progress=show)
         for identity, sentence in swept.failures.items():
@@ -263,8 +266,8 @@ def doctor() -> None:
     import os
 
     from overparam import paths
+    from overparam.execution import device_named
     from overparam.laboratory import default_workers
-    from overparam.numerics import device_named
     from overparam.store.provenance import environment
 
     device = device_named("auto")

@@ -11,23 +11,20 @@ import polars as pl
 from filelock import Timeout
 from torch import Tensor
 
-from overparam.data.load import content_digest, is_at_hand
+from overparam.data.load import prepare
 from overparam.execution import Execution
 from overparam.identity import RunId, run_id
 from overparam.numerics import settled
-from overparam.session import Interrupted, Session, number, refuse_mixed, refuse_other_data
-from overparam.specs.run import Dense, Rewind, RunSpec
+from overparam.session import Interrupted, Session, number
+from overparam.specs.run import Rewind, RunSpec
 from overparam.store.digests import digest_arrays
 from overparam.store.provenance import differences
 from overparam.store.store import Store, StoreError
+from overparam.stored import UnsupportedSpec, refuse_mixed, refuse_unsupported, stored
 from overparam.training.observer import Observer
 from overparam.training.state import State, state_from_arrays
 from overparam.training.status import Status
 from overparam.training.timetable import Timetable
-
-
-class UnsupportedSpec(ValueError):
-    """The spec is valid but cannot be trained."""
 
 
 def _final(name: str) -> property:
@@ -115,10 +112,14 @@ def execute(
         Interrupted: `should_stop` turned true; the progress was checkpointed first.
     """
     refuse_unsupported(spec)
+    names = [observer.name for observer in observers]
+    if len(set(names)) < len(names):
+        raise ValueError(f"two observers have one name ({', '.join(names)}); a name stands for one measure")
     store, identity = Store(execution.store), run_id(spec)
     with _own(store, identity, should_stop):
         if not store.has(identity):
             if isinstance(spec.init, Rewind):
+                _refuse_nothing_to_train(spec, execution)
                 execute(spec.init.of, execution, frozenset({spec.init.step}), should_stop)
             start, mixed = parent_state(spec, execution)
             with settled(execution):
@@ -161,24 +162,10 @@ def _inside(run: Run, steps: Iterable[int]) -> frozenset[int]:
     return frozenset(step for step in steps if first <= step <= last)
 
 
-def refuse_unsupported(spec: RunSpec) -> None:
-    """Say what cannot be trained, before anything is computed."""
-    if not isinstance(spec.mask, Dense):
-        raise UnsupportedSpec(f'mask kind "{spec.mask.kind}" is not trained by this version; use Dense()')
-    if spec.train.linearize:
-        raise UnsupportedSpec("train.linearize=true is not trained by this version; use linearize=False")
-    if isinstance(spec.init, Rewind):
-        _refuse_other_kind(spec, spec.init.of)
-    for parent in spec.parents():
-        refuse_unsupported(parent)
-
-
-def _refuse_other_kind(spec: RunSpec, of: RunSpec) -> None:
-    if of.model != spec.model:
-        raise UnsupportedSpec(f"init.of has the model {of.model!r}, but this run {spec.model!r}; they must be the same")
-    ours, theirs = spec.train.optimizer.kind, of.train.optimizer.kind
-    if ours != theirs:
-        raise UnsupportedSpec(f'init.of was trained with "{theirs}", whose state "{ours}" cannot take over')
+def _refuse_nothing_to_train(spec: RunSpec, execution: Execution) -> None:
+    end = Timetable(spec.train, len(prepare(spec.data, data_dir=execution.data_dir).train.y)).total_steps
+    if spec.first_step >= end:
+        raise UnsupportedSpec(f"init.step = {spec.first_step} leaves nothing to train; the run ends at step {end}")
 
 
 def read(spec: RunSpec, execution: Execution) -> Run:
@@ -188,22 +175,6 @@ def read(spec: RunSpec, execution: Execution) -> Run:
         StoreError: it is missing or damaged, or was trained on other data than `spec` decodes to now.
     """
     return Run(run_id(spec), spec, stored(spec, execution), execution)
-
-
-def stored(spec: RunSpec, execution: Execution) -> dict[str, Any]:
-    """The stored result of a run whose data is still what it was.
-
-    A store can be read where its data is not at hand: with no data to compare with, nothing is compared.
-
-    Raises:
-        StoreError: as for `read`.
-    """
-    identity = run_id(spec)
-    result = Store(execution.store).result(identity)
-    if is_at_hand(spec.data, execution.data_dir):
-        now = content_digest(spec.data, data_dir=execution.data_dir)
-        refuse_other_data(spec, identity, "was trained", result["data_digest"], now)
-    return result
 
 
 def parent_state(spec: RunSpec, execution: Execution) -> tuple[State | None, list[str]]:
@@ -236,6 +207,7 @@ def replay(run: Run, steps: frozenset[int], observers: Sequence[Observer] = ()) 
     first, last = run.spec.first_step, int(run.result["steps"])
     if outside := sorted(steps - _inside(run, steps)):
         raise StoreError(f"run {run.run_id} has the steps {first} … {last}; step {outside[0]} does not exist")
+    refuse_mixed(run.execution, run.result["environment"], f"run {run.run_id} was computed")
     store = Store(run.execution.store)
     session = Session(run.spec, run.execution, steps, observers)
     stops = steps | _inside(run, session.observed_steps) | {last}
@@ -249,8 +221,9 @@ def replay(run: Run, steps: frozenset[int], observers: Sequence[Observer] = ()) 
                 states[moment.step] = moment.state()
             if moment.step == last:
                 break
-    if digest_arrays(states[last].arrays()) != run.result["states"][str(last)]:
-        change = differences(run.execution.environment, run.result["environment"]) or "the cause is unknown"
+    if last not in states or digest_arrays(states[last].arrays()) != run.result["states"][str(last)]:
+        ours, theirs = run.execution.environment, run.result["environment"]
+        change = "; ".join([*run.result.get("mixed", ()), differences(ours, theirs)]) or "the cause is unknown"
         raise StoreError(f"replaying run {run.run_id} does not end in the stored weights ({change})")
     added = {step: states[step].arrays() for step in steps}
     store.extend(run.run_id, added, session.observations())

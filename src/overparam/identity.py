@@ -25,7 +25,7 @@ class Spec(BaseModel):
     neutral: ClassVar[Mapping[str, Any]] = {}
     is_run: ClassVar[bool] = False
 
-    def __init__(self, *values: Any, **fields: Any) -> None:
+    def __init__(self, /, *values: Any, **fields: Any) -> None:
         """Fields by name, or in their order as a function takes them; `kind` is fixed and has no place."""
         names = [name for name in type(self).model_fields if name != "kind"]
         if len(values) > len(names):

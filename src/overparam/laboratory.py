@@ -5,29 +5,33 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from overparam.analyse.claims import Verdict, judge
 from overparam.analyse.frame import level_text
-from overparam.backends.jobs import open_backend
-from overparam.costs import CostModel
+from overparam.backends.jobs import open_backend, refuse_unknown
 from overparam.data.load import remark
-from overparam.execute import stored
 from overparam.execution import Execution
 from overparam.identity import RunId, run_id
 from overparam.overrides import Assignment, OverrideError, applies, apply, parse_assignments, value_at
 from overparam.paths import report_dir
 from overparam.report.render import StudyResult, core_seconds, render
-from overparam.request import python_call
+from overparam.report.tables import texts
+from overparam.request import Request, python_call
 from overparam.rng.numpy_generators import numpy_generator
 from overparam.specs import Arm, Cell, Design, Level, Preset, RunSpec, Study
 from overparam.store.provenance import numeric
 from overparam.store.store import Store
+from overparam.stored import stored
 from overparam.studies import STUDIES
 from overparam.sweep import Plan, Progress, Scheduler, Swept, make_plan
+
+if TYPE_CHECKING:
+    from overparam.costs import CostModel
 
 
 @dataclass(frozen=True)
@@ -99,10 +103,13 @@ def overridden(design: Design, overrides: Sequence[str]) -> Design:
         except OverrideError as error:
             for problem in error.problems:
                 problems.setdefault(problem, []).append(f" (arm {arm.name}, level {level_text(level.level)})")
+    if not problems and unused:
+        problems = {f"{path}: no run of this study uses it": [] for path, _ in unused}
     if problems:
         raise OverrideError(problem + "".join(where if len(where) == 1 else ()) for problem, where in problems.items())
     arms = (arm.model_copy(update={"levels": tuple(changed[arm.name])}) for arm in design.arms)
-    return design.model_copy(update={"arms": tuple(arms)})
+    claims = (claim.model_copy(update={"comparable": claim.comparable and not overrides}) for claim in design.claims)
+    return design.model_copy(update={"arms": tuple(arms), "claims": tuple(claims)})
 
 
 def _uses(level: Level, assignment: Assignment, assignments: Sequence[Assignment]) -> bool:
@@ -121,7 +128,7 @@ def _compared(arm: Arm, assignments: Sequence[Assignment]) -> Iterable[str]:
             yield f"{path}: its values in arm {arm.name} ({shown}) are what the study compares; leave it as it is"
 
 
-def cost_of(plan: Plan, experiments: Iterable[Experiment], costs: CostModel) -> dict[RunId, float]:
+def cost_of(plan: Plan, experiments: Iterable[Experiment], costs: "CostModel") -> dict[RunId, float]:
     """Core-seconds of every missing run, by runs of the same kind."""
     share = {
         run_id(cell.spec): level.expected_share
@@ -146,7 +153,10 @@ def carry_out(
     """Compute what the plan lacks; nothing is started if nothing is missing."""
     if workers < 1:
         raise ValueError(f"workers = {workers}; allowed: an integer ≥ 1")
-    backend = open_backend(on, max(1, min(workers, len(plan.missing))), execution)
+    refuse_unknown(on)
+    if not plan.missing:
+        return Swept(0, {}, False, 0.0)
+    backend = open_backend(on, min(workers, len(plan.missing)), execution)
     try:
         return Scheduler(plan, costs, backend).run(on_progress)
     finally:
@@ -234,18 +244,25 @@ def _data_notes(item: Experiment, execution: Execution) -> tuple[str, ...]:
 
 
 def _notes(item: Experiment, frame: pl.DataFrame) -> tuple[str, ...]:
-    notes = [f"Some runs went on in another numeric environment ({text})." for text in _texts(frame["mixed"])]
-    if len(environments := _texts(frame["environment"])) > 1:
+    notes = [f"Some runs went on in another numeric environment ({text})." for text in texts(frame["mixed"])]
+    if len(environments := texts(frame["environment"])) > 1:
         notes.append(f"Runs come from several numeric environments: {' | '.join(environments)}.")
     if any("device cuda" in text for text in environments):
         notes.append("On CUDA bits are promised only where torch has a deterministic form of every operation.")
     if item.overrides:
         notes.append(f"Changed by hand: {', '.join(item.overrides)}. The claims were written for the preset as it is.")
+        notes += _wrong_labels(item.design)
     return tuple(notes)
 
 
-def _texts(column: pl.Series) -> list[str]:
-    return sorted({text for text in column if text})
+def _wrong_labels(design: Design) -> Iterable[str]:
+    """Levels whose batch size is not what their label says, because the training set was made smaller."""
+    for arm in design.arms:
+        for level in arm.levels:
+            size, known = level.spec.train.batch_size, level.spec.data.known_num_train()
+            actual = known if size == "full" else size
+            if not isinstance(level.level, str) and actual is not None and actual != level.level:
+                yield f"{arm.title}, {level_text(level.level)}: the batch size is {actual} here, not that of its label."
 
 
 @dataclass(frozen=True)
@@ -258,26 +275,25 @@ class Results:
 
     def frame(self) -> pl.DataFrame:
         """All runs, one row per study, cell and seed."""
-        frames = [
-            frame_of(item, self.execution).with_columns(pl.lit(item.study.name).alias("study"))
-            for item in self.experiments
-        ]
+        frames = [result.frame.with_columns(pl.lit(result.study.name).alias("study")) for result in self.results]
         return pl.concat(frames)
 
     def claims(self) -> tuple[Verdict, ...]:
         """The verdict of every claim."""
-        return tuple(verdict for result in self.results() for verdict in result.verdicts)
+        return tuple(verdict for result in self.results for verdict in result.verdicts)
 
     def core_seconds(self) -> float:
         """CPU time that the finished runs took, each run once."""
-        return core_seconds(self.frame())
+        return core_seconds(pl.concat([result.frame for result in self.results]))
 
     def report(self, path: str | Path | None = None) -> Path:
         """Write the report into the directory `path` (default: beside the runs) and return its page."""
         folder = report_dir(self.execution.store) if path is None else Path(path)
-        return render(self.results(), folder)
+        return render(self.results, folder)
 
+    @cached_property
     def results(self) -> tuple[StudyResult, ...]:
+        """Frame, verdicts and notes of each study, as they are in the store now."""
         return tuple(study_result(item, self.execution, self.command) for item in self.experiments)
 
 
@@ -305,14 +321,26 @@ def run(
     items = _experiments(study_or_specs, preset, texts)
     plan = make_plan((spec for item in items for spec in item.specs), execution)
     number = default_workers() if workers is None else workers
-    costs = cost_of(plan, items, CostModel(execution, number)) if len(plan.missing) > number else {}
+    costs = cost_of(plan, items, _cost_model(execution, number)) if len(plan.missing) > number else {}
     swept = carry_out(plan, costs, execution, workers=number, on=on)
     if swept.interrupted:
         raise KeyboardInterrupt("finished runs and checkpoints are kept; the same call goes on")
     if swept.failures:
         lines = "; ".join(f"{identity}: {sentence}" for identity, sentence in swept.failures.items())
         raise RuntimeError(f"{len(swept.failures)} of {len(plan.runs)} runs failed, the others are kept: {lines}")
-    return Results(items, execution, python_call([item.study.name for item in items], preset, texts))
+    command = python_call([item.study.name for item in items], preset, texts)
+    if not all(STUDIES.get(item.study.name) is not None for item in items):
+        return Results(items, execution, f"{len(plan.runs)} runs given to overparam.run")
+    data_dir = None if execution.data_dir is None else str(execution.data_dir)
+    studies = tuple(item.study.name for item in items)
+    Request(studies=studies, preset=preset, overrides=texts, data_dir=data_dir, command=command).save(execution.store)
+    return Results(items, execution, command)
+
+
+def _cost_model(execution: Execution, workers: int) -> "CostModel":
+    from overparam.costs import CostModel  # it trains, and so loads torch
+
+    return CostModel(execution, workers)
 
 
 def default_workers() -> int:

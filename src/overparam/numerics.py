@@ -39,18 +39,3 @@ def _deterministic_cuda() -> Iterator[None]:
         torch.use_deterministic_algorithms(strict, warn_only=warn_only)
         torch.set_float32_matmul_precision(precision)
         torch.backends.cudnn.allow_tf32 = convolutions
-
-
-def device_named(name: str) -> str:
-    """Device that `auto`, `cpu` or `cuda` means here.
-
-    Raises:
-        ValueError: there is no such device.
-    """
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name not in ("cpu", "cuda"):
-        raise ValueError(f'unknown device "{name}" for --device; allowed: auto, cpu, cuda')
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda, but this torch sees no CUDA device; use --device cpu")
-    return name

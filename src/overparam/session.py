@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from overparam.data.load import prepare
 from overparam.data.types import Examples, Split
 from overparam.execution import Execution
-from overparam.identity import RunId, run_id
+from overparam.identity import run_id
 from overparam.measure.risk import Risk, risk
 from overparam.models.build import build
 from overparam.rng.torch_generators import torch_generator
 from overparam.specs.run import Fresh, RunSpec
 from overparam.store.digests import digest_arrays
-from overparam.store.provenance import differences
-from overparam.store.store import Store, StoreError
+from overparam.store.store import Store
+from overparam.stored import refuse_mixed, refuse_other_data
 from overparam.training.loop import Moment, train_loop
 from overparam.training.observer import Observer
 from overparam.training.state import State, state_from_arrays
@@ -31,29 +31,6 @@ Row = dict[str, float | None]
 
 class Interrupted(Exception):
     """The run was asked to stop; its progress is in a checkpoint."""
-
-
-def refuse_other_data(spec: RunSpec, identity: RunId, what: str, theirs: str, now: str) -> None:
-    """An id does not cover the data's content: what was computed from other data is never gone on with."""
-    if theirs != now:
-        raise StoreError(
-            f"run {identity} {what} on {spec.data.name} data with digest {theirs[:12]}…, but the data found now has "
-            f"{now[:12]}…; point --data-dir at the old data or use another --store"
-        )
-
-
-def refuse_mixed(execution: Execution, theirs: Mapping[str, str], what: str) -> list[str]:
-    """Bits are promised within one numeric environment; going on in another one must be asked for.
-
-    The other environment, if there is leave to go on; else nothing.
-    """
-    change = differences(execution.environment, theirs)
-    if change and not execution.allow_mixed:
-        raise StoreError(
-            f"{what} in another numeric environment ({change}); go on there, or pass --allow-mixed and lose "
-            "bit-exactness"
-        )
-    return [change] if change else []
 
 
 @dataclass
@@ -111,16 +88,12 @@ class Session:
 
         `mixed` names the other numeric environments that `start` comes from.
         """
-        if self.spec.first_step >= self.timetable.total_steps:
-            raise ValueError(
-                f"init.step = {self.spec.first_step} leaves nothing to train; the run ends at step "
-                f"{self.timetable.total_steps}"
-            )
         self.mixed = list(mixed)
         start = self.resume() or start
         evaluate_at = self.timetable.log_spaced(self.execution.evaluations)
         keep = self.save_steps | {self.spec.first_step}
-        stops = evaluate_at | keep | self.observed_steps | self.timetable.eighths()
+        eighths = self.timetable.eighths()  # only there, so that a resumed run looks at its loss as an unbroken one
+        stops = evaluate_at | keep | self.observed_steps | eighths
         targets = tuple(t for t in self.spec.train.loss_targets if t < min(self.reached, default=math.inf))
         began, saved = time.process_time(), time.monotonic()
         for moment in self.moments(start, stops, targets):
@@ -132,8 +105,8 @@ class Session:
                 self.rows.append(self.evaluate(moment))
             if moment.end:
                 self.finish(moment, self.seconds + time.process_time() - began)
-            elif moment.diverged_at is not None:
-                continue  # its end is near and already certain
+            elif moment.diverged_at is not None or moment.step not in eighths:
+                continue  # a diverged run's end is near and already certain
             elif should_stop() or time.monotonic() - saved >= self.execution.checkpoint_seconds:
                 saved = time.monotonic()
                 self.checkpoint(moment, self.seconds + time.process_time() - began)
@@ -154,10 +127,11 @@ class Session:
             rows = self.observed[observer.name]
             if moment.step in self.watch[observer.name] and not _seen(rows, moment):
                 before = digest_arrays(moment.state().arrays())
-                found = {name: _finite(value) for name, value in observer.measure(moment).items()}
+                moment.model.train()  # another observer may have left another mode
+                found = {name: _finite(float(value)) for name, value in observer.measure(moment).items()}
                 if digest_arrays(moment.state().arrays()) != before:
                     raise RuntimeError(f'observer "{observer.name}" changed the run it looked at; it must only read')
-                rows.append(self.place(moment) | found)
+                rows.append(_joined(observer.name, self.place(moment), found, rows))
 
     def observations(self) -> dict[str, dict[str, list[float | None]]]:
         return {name: _columns(rows) for name, rows in self.observed.items()}
@@ -240,6 +214,17 @@ class Session:
         now = by_step.pop("now")
         self.states = {int(step): state_from_arrays(int(step), group) for step, group in by_step.items()}
         return state_from_arrays(meta["step"], now)
+
+
+def _joined(name: str, place: Row, found: Row, rows: list[Row]) -> Row:
+    """A row of an observer: where it looked and what it found, under the same names as before."""
+    row = place | found
+    if len(row) < len(place) + len(found) or (rows and rows[0].keys() != row.keys()):
+        raise RuntimeError(
+            f'observer "{name}" gave the numbers {", ".join(found)}; it must give the same names at every step, and '
+            f"none of {', '.join(place)}"
+        )
+    return row
 
 
 def _seen(rows: list[Row], moment: Moment) -> bool:

@@ -1,14 +1,17 @@
 """Plan (what is missing, parents first, what it costs) and carry out, on any backend."""
 
-from collections.abc import Callable, Iterable, Mapping
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from overparam.backends.jobs import Backend, Job, Outcome
-from overparam.execute import refuse_unsupported, stored
 from overparam.execution import Execution
 from overparam.identity import RunId, run_id
 from overparam.specs.run import Rewind, RunSpec
 from overparam.store.store import Store
+from overparam.stored import refuse_unsupported, stored
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,30 @@ class Swept:
     core_seconds: float
 
 
+@contextmanager
+def interrupts_counted() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C was pressed, instead of an exception that could hit between taking an outcome and noting it.
+
+    The second Ctrl-C raises `KeyboardInterrupt` as usual. Where SIGINT is ignored it stays ignored.
+    """
+    pressed = threading.Event()
+    before = signal.getsignal(signal.SIGINT)
+
+    def note(number: int, frame: object) -> None:
+        if pressed.is_set():
+            raise KeyboardInterrupt
+        pressed.set()
+
+    ours = before is not signal.SIG_IGN and threading.current_thread() is threading.main_thread()
+    if ours:
+        signal.signal(signal.SIGINT, note)
+    try:
+        yield pressed.is_set
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, before)
+
+
 class Scheduler:
     """Keeps a backend busy with runs whose parents are finished, the costliest first."""
 
@@ -102,18 +129,15 @@ class Scheduler:
     def run(self, on_progress: Callable[[Progress], None]) -> Swept:
         """Work until nothing is left that can be run. Ctrl-C lets running work reach a checkpoint."""
         on_progress(self.progress(None))
-        while self.fill() or self.running:
-            try:
-                outcome = self.backend.next_outcome(timeout=1.0)
-            except KeyboardInterrupt:
-                if self.stopping:
-                    raise
-                self.stopping = True
-                self.backend.stop()
-                continue
-            if outcome is not None:
-                self.take(outcome)
-            on_progress(self.progress(outcome))
+        with interrupts_counted() as interrupted:
+            while self.fill() or self.running:
+                outcome = self.backend.next_outcome(timeout=0.5)
+                if interrupted() and not self.stopping:
+                    self.stopping = True
+                    self.backend.stop()
+                if outcome is not None:
+                    self.take(outcome)
+                on_progress(self.progress(outcome))
         return Swept(self.done, self.failures, self.stopping, self.core_seconds)
 
     def fill(self) -> bool:

@@ -50,15 +50,18 @@ def power_table(experiments: "tuple[Experiment, ...]") -> Table:
 
 
 def verdict_table(verdicts: "tuple[Verdict, ...]") -> Table:
-    """Verdicts in the units of the report; p is Holm's where the claim is confirmatory."""
+    """Verdicts in the units of the report; p is that of the verdict's side, Holm's where the claim is confirmatory."""
     from overparam.report import numbers
 
-    table = Table("claim", "verdict", "estimate", "95 % interval", "unit", "n", "p for", "p against")
+    table = Table("claim")
+    for heading in ("verdict", "estimate [95 %]", "unit", "n", "p"):
+        table.add_column(escape(heading), no_wrap=heading != "unit")
     for v in verdicts:
         metric, interval = v.claim.estimand.metric, v.interval
-        bounds = escape(f"[{numbers.effect(interval.lower, metric)}, {numbers.effect(interval.upper, metric)}]")
+        estimate, *bounds = (numbers.effect(x, metric) for x in (interval.estimate, interval.lower, interval.upper))
         name = v.claim.name if v.claim.confirmatory else f"{v.claim.name} (descriptive)"
         p, p_against = (v.p_holm, v.p_against_holm) if v.claim.confirmatory else (v.p, v.p_against)
-        shown = numbers.effect(interval.estimate, metric), bounds, numbers.unit(metric, v.claim.estimand.kind)
-        table.add_row(name, v.verdict, *shown, str(v.n), numbers.p_value(p), numbers.p_value(p_against))
+        decisive = numbers.p_value(p_against if v.verdict == "refuted" else p)
+        shown = escape(f"{estimate} [{', '.join(bounds)}]"), numbers.unit(metric, v.claim.estimand.kind)
+        table.add_row(name, v.verdict, *shown, str(v.n), decisive)
     return table

@@ -235,6 +235,17 @@ def test_refutations_are_corrected_too() -> None:
     assert "corrected for" in among.reason
 
 
+def test_a_small_effect_that_holm_takes_away_is_refuted_as_too_small() -> None:
+    """Alone it is supported; among six claims only its smallness is certain."""
+    others = [claim(name=f"c{i}", estimand=difference("far")) for i in range(5)]
+    table = pl.concat([shifted(0.0016), shifted(0.0, 100).with_columns(arm=pl.lit("far"))])
+    alone, among = (
+        judge(table, each, generator=numpy_generator(0, "t"))[0] for each in ([claim()], [claim(), *others])
+    )
+    assert (alone.verdict, among.verdict) == ("supported", "refuted")
+    assert among.reason == "the effect is smaller than the margin (equivalence test)"
+
+
 def test_a_real_effect_below_the_margin_is_supported() -> None:
     found = verdict(shifted(0.003))
     assert found.p is not None and found.p_against is not None

@@ -11,13 +11,15 @@ import pytest
 import torch
 
 from overparam import execute as module
-from overparam.execute import UnsupportedSpec, execute, load_state, read, train
+from overparam import stored
+from overparam.execute import execute, load_state, read, train
 from overparam.execution import Execution
 from overparam.identity import run_id
 from overparam.session import Interrupted, Session
 from overparam.specs import CNN, MLP, SGD, Adam, DataSpec, Magnitude, Rewind, RunSpec, TrainSpec
 from overparam.store.digests import digest_arrays
 from overparam.store.store import Store, StoreError
+from overparam.stored import UnsupportedSpec
 from overparam.training.loop import Moment
 from overparam.training.observer import Observer
 
@@ -125,7 +127,7 @@ def test_killed_in_the_middle_and_resumed_is_uninterrupted(tmp_path: Path) -> No
 
 def test_a_cache_hit_under_other_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train(spec(), store=tmp_path)
-    monkeypatch.setattr(module, "content_digest", lambda spec, data_dir: "0" * 32)
+    monkeypatch.setattr(stored, "content_digest", lambda spec, data_dir: "0" * 32)
     with pytest.raises(StoreError, match="was trained on digits data with digest"):
         train(spec(), store=tmp_path)
 
@@ -211,6 +213,34 @@ def test_an_observer_that_changes_the_model_is_refused(tmp_path: Path, finished_
     with pytest.raises(RuntimeError, match='observer "spoil" changed the run'):
         train(spec(), store=tmp_path, observers=[Observer("spoil", lambda timetable: frozenset({7}), spoil)])
     assert Store(tmp_path).has(run_id(spec())) == finished_before
+
+
+def test_observers_of_one_name_or_with_odd_numbers_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="two observers have one name"):
+        train(spec(), store=tmp_path, observers=[NORM, NORM])
+    for numbers in ({"step": 1.0}, {"a": 1.0}, {"b": 1.0}):
+        given = iter([{"b": 1.0}, {"b": 2.0}]) if numbers == {"b": 1.0} else iter([{"b": 1.0}, numbers])
+        odd = Observer("odd", lambda timetable: frozenset({7, 14}), lambda moment, given=given: next(given))  # type: ignore[misc]
+        if numbers == {"b": 1.0}:
+            assert train(spec(), store=tmp_path, observers=[odd]).observations("odd")["b"].to_list() == [1.0, 2.0]
+        else:
+            with pytest.raises(RuntimeError, match='observer "odd" gave the numbers'):
+                train(spec(), store=tmp_path, observers=[odd])
+
+
+@pytest.mark.parametrize("stop_at", range(1, 12))
+def test_a_run_to_a_target_ends_in_the_same_bits_when_interrupted(tmp_path: Path, stop_at: int) -> None:
+    """Also if states are kept at steps that are no looks at the loss: a checkpoint is made only at looks."""
+    length = {"epochs": 40, "until_train_loss": 0.8, "schedule": "constant"}
+    target = spec(model=MLP(width=16), train=TrainSpec(optimizer=SGD(lr=0.003), batch_size=4, **length))
+    odd = frozenset(range(1, 400, 3))
+    straight = execute(target, Execution(store=tmp_path / "straight"))
+    calls = iter(range(1000))
+    with pytest.raises(Interrupted):
+        execute(target, Execution(store=tmp_path / "broken"), odd, lambda: next(calls) >= stop_at)
+    resumed = execute(target, Execution(store=tmp_path / "broken"))
+    assert resumed.result["steps"] == straight.result["steps"]
+    assert final_digest(resumed) == final_digest(straight)
 
 
 def test_an_observer_may_leave_another_mode(tmp_path: Path) -> None:

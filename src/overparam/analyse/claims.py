@@ -6,8 +6,9 @@ refuted by an interval outside ±margin. Non-inferiority is supported if the int
 lies below. All else is inconclusive.
 
 Each claim has a p for and a p against it. Over the confirmatory claims of a study Holm's correction is applied to
-each kind, so that a wrong support has a chance of at most 5 %, and so has a wrong refutation. An effect that lies
-above the null and below the margin satisfies both rules: it is supported, and its size stands beside it.
+each kind, so that a wrong support has a chance of at most 5 %, and so has a wrong refutation. An effect above the null
+and below the margin can satisfy both rules: it is supported if the corrected p for it is below .05, else refuted as too
+small, and its interval stands beside the verdict.
 """
 
 import math
@@ -68,7 +69,7 @@ def judge(frame: pl.DataFrame, claims: Sequence[Claim], *, generator: np.random.
     for i, p, p_against in zip(family, adjusted_for, adjusted_against, strict=True):
         if drafts[i].p is not None:
             drafts[i] = replace(drafts[i], p_holm=p, p_against_holm=p_against)
-    return tuple(_explained(_decide(draft)) for draft in drafts)
+    return tuple(_explained(_decide(draft), len(family) if draft.claim.confirmatory else 1) for draft in drafts)
 
 
 def _or_one(p: float | None) -> float:
@@ -171,11 +172,11 @@ def _caveats(found: Sample, interval: Interval) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _explained(verdict: Verdict) -> Verdict:
-    """An open verdict says what n would settle it."""
+def _explained(verdict: Verdict, family: int) -> Verdict:
+    """An open verdict says what n would settle it, at the strictest step of Holm's correction."""
     if verdict.verdict != "inconclusive" or verdict.n < 2:
         return verdict
-    needed = seeds_needed(verdict.claim, verdict.interval.sd)
+    needed = seeds_needed(verdict.claim, verdict.interval.sd, family=family)
     if needed is None:
         note = "underpowered: more than 1,000 seeds would be needed at this spread"
     elif needed > verdict.n:

@@ -41,11 +41,11 @@ def power(claim: Claim, n: int, sd: float | None = None, family: int = 1) -> flo
     return power_of_t(claim.margin, spread, n, alpha)
 
 
-def seeds_needed(claim: Claim, sd: float, target: float = 0.8) -> int | None:
+def seeds_needed(claim: Claim, sd: float, target: float = 0.8, family: int = 1) -> int | None:
     """Smallest n with at least the target power; `None` above a thousand."""
     if not sd > 0:
         return 3
-    if power(claim, MAX_SEEDS, sd) < target:
+    if power(claim, MAX_SEEDS, sd, family) < target:
         return None
     candidates = range(3, MAX_SEEDS + 1)
-    return candidates[bisect_left(candidates, target, key=lambda n: power(claim, n, sd))]
+    return candidates[bisect_left(candidates, target, key=lambda n: power(claim, n, sd, family))]

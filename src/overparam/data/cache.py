@@ -18,7 +18,7 @@ from overparam import paths
 from overparam.data.check import dataset
 from overparam.data.types import Array, Dataset
 
-DECODER_VERSION = 1  # raised when a reader's output changes
+DECODER_VERSION = 2  # raised when a reader's output changes
 PARTS = ("train_x", "train_y", "test_x", "test_y")
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from overparam import paths
 from overparam.data import mnist1d
 from overparam.data.arrays import read_npz
-from overparam.data.cache import decoded, fingerprint
+from overparam.data.cache import DECODER_VERSION, decoded, fingerprint
 from overparam.data.corrupt import Indices, digest_noise, select_balanced, select_first, wrong_labels
 from overparam.data.embedded import DIGITS_FILE, read_digits
 from overparam.data.folder import image_files, read_folder
@@ -64,7 +64,7 @@ def dataset_of(spec: DataSpec, data_dir: Path | None = None) -> Dataset:
 
 @lru_cache(maxsize=4)
 def _generated(num_train: int, num_test: int, data_seed: int) -> Dataset:
-    mark = digest_text(f"mnist1d|{num_train}|{num_test}|{data_seed}")
+    mark = digest_text(f"{DECODER_VERSION}|mnist1d|{num_train}|{num_test}|{data_seed}")
     return decoded("mnist1d", mark, lambda: mnist1d.generate(num_train, num_test, data_seed))
 
 

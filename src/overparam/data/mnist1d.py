@@ -55,7 +55,7 @@ def generate(num_train: int, num_test: int, data_seed: int) -> dict[str, Array]:
 
 
 def _sample(count: int, seed: int) -> tuple[Signal, NDArray[np.int64]]:
-    """Shuffled signals, the same number of each shape before the last are cut off to give the count."""
+    """Equal numbers of each shape, shuffled and cut to the count."""
     draws = np.random.RandomState(seed)
     per_class = -(-count // len(SHAPES))
     signals = np.stack([_signal(shape, draws) for shape in _templates() for _ in range(per_class)])

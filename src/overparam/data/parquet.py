@@ -34,7 +34,7 @@ def read_parquet(parts: dict[str, Sequence[Path]]) -> dict[str, Array]:
 
 def _all_shards(part: str, files: Sequence[Path]) -> None:
     """A shard says how many there are: `train-00000-of-00005.parquet`."""
-    promised = {int(match[1]) for file in files if (match := re.search(r"-of-(\d+)\.parquet$", file.name))}
+    promised = {int(match[1]) for file in files if (match := re.search(r"-of-(\d+)(-\w+)?\.parquet$", file.name))}
     if promised and promised != {len(files)}:
         raise DataError(
             f"{files[0].parent} has {len(files)} {part} shards, but their names promise {max(promised)}: get the others"

@@ -19,7 +19,7 @@ LOOKS: dict[str, dict[str, Any]] = {
 
 def effects_figure(verdicts: Sequence[Verdict]) -> Figure:
     """Estimates with 95 % intervals in the unit of each claim; inside the band, null ± margin, effects are small."""
-    drawn = [v for v in verdicts if v.claim.estimand.metric not in numbers.LOSSES and v.n >= 2]
+    drawn = drawable(verdicts)
     with matplotlib.rc_context(dict(RC)):  # type: ignore[arg-type]
         figure = Figure(figsize=(9.6, 1.0 + 0.42 * max(1, len(drawn))), layout="constrained")
         axes = figure.subplots()
@@ -31,6 +31,11 @@ def effects_figure(verdicts: Sequence[Verdict]) -> Figure:
         axes.set_xlabel("Effect (points of accuracy; trends: points per doubling), 95 % interval; band: null ± margin")
         axes.grid(axis="y", visible=False)
     return figure
+
+
+def drawable(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Claims on accuracies with an interval; those on losses have another unit and stand in the tables."""
+    return [v for v in verdicts if v.claim.estimand.metric not in numbers.LOSSES and v.n >= 2]
 
 
 def _draw(axes: Any, row: int, verdict: Verdict) -> None:

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from overparam.analyse.claims import Verdict
 from overparam.report import numbers, protocol, tables
-from overparam.report.effects import effects_figure
+from overparam.report.effects import drawable, effects_figure
 from overparam.report.figures import inline, sweep_figure, to_png, to_svg
 from overparam.specs.study import Preset, Study
 from overparam.version import __version__
@@ -73,8 +73,8 @@ def _json(result: StudyResult) -> dict[str, Any]:
         "question": result.study.question,
         "preset": result.preset,
         "command": result.command,
-        "environments": _texts(result.frame["environment"]),
-        "data_digests": _texts(result.frame["data_digest"]),
+        "environments": tables.texts(result.frame["environment"]),
+        "data_digests": tables.texts(result.frame["data_digest"]),
         "core_seconds": core_seconds(result.frame),
         "notes": [*result.notes, *result.data_notes],
         "claims": [tables.verdict_row(verdict) for verdict in result.verdicts],
@@ -121,16 +121,12 @@ def core_seconds(frame: pl.DataFrame) -> float:
     return math.fsum(frame.unique("run_id")["seconds"].drop_nulls())
 
 
-def _texts(column: pl.Series) -> list[str]:
-    return sorted({text for text in column if text})
-
-
 def _provenance(frame: pl.DataFrame) -> list[tuple[str, str]]:
     return [
         ("training examples", _counts(frame["num_train"])),
         ("test examples", _counts(frame["num_test"])),
-        ("data digest", ", ".join(_texts(frame["data_digest"]))),
-        ("numeric environment", " | ".join(_texts(frame["environment"]))),
+        ("data digest", ", ".join(tables.texts(frame["data_digest"]))),
+        ("numeric environment", " | ".join(tables.texts(frame["environment"]))),
         ("core-seconds", f"{core_seconds(frame):,.0f}"),
     ]
 
@@ -139,7 +135,7 @@ def _figures(result: StudyResult, rows: list[tables.Row], out_dir: Path) -> tupl
     """The sweep, and the effects of the claims if any can be drawn; SVG and PNG files beside the page."""
     name = numbers.stem(result.study.name)
     sweep = _drawn(sweep_figure(rows, result.frame, result.study.factor), f"{name}_sweep", out_dir)
-    if not any(v.n >= 2 for v in result.verdicts):
+    if not drawable(result.verdicts):
         return sweep, None
     return sweep, _drawn(effects_figure(result.verdicts), f"{name}_effects", out_dir)
 

@@ -50,6 +50,11 @@ def _mean(values: pl.Series) -> float | None:
     return float(found.mean()) if len(found) else None
 
 
+def texts(column: pl.Series) -> list[str]:
+    """Distinct texts of a column, sorted, without gaps."""
+    return sorted({text for text in column if text})
+
+
 def verdict_row(verdict: Verdict) -> Row:
     """A verdict as one flat record."""
     claim = verdict.claim

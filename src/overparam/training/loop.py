@@ -73,6 +73,7 @@ def train_loop(
     run = _Run(model, x, y, spec, order, last_loss)
     step = run.begin(start)
     pending = spec.loss_targets if targets is None else targets
+    run.looking = bool(pending)
     checks = run.timetable.eighths() if pending else frozenset()
     epoch_ends, total = run.timetable.epoch_ends(), run.timetable.total_steps
     halts = sorted({s for s in (*stops, *epoch_ends, *checks) if step < s <= total})
@@ -112,6 +113,7 @@ class _Run:
         self.last_loss = last_loss
         self.diverged_at: int | None = None
         self.since_check: list[Tensor] = []
+        self.looking = False
 
     def begin(self, start: State | None) -> int:
         if start is None:
@@ -146,7 +148,7 @@ class _Run:
 
     def note(self, step: int, losses: Tensor) -> None:
         """Keep the batch losses since the last check, the last finite one, and when they stopped being finite."""
-        if self.spec.loss_targets:
+        if self.looking:
             self.since_check.append(losses)
         if self.diverged_at is not None:
             return

@@ -12,8 +12,9 @@ class Observer:
     """Numbers read off a run at chosen steps and kept with it, without keeping its weights.
 
     `steps` maps the run's timetable to the steps to look at; `measure` gets the moment and must leave the model as it
-    is. `name` stands for the measure and all its settings: a run that holds observations of that name is not measured
-    again.
+    is; the model is in training mode when it is called. `name` stands for the measure and all its settings: a run that
+    holds observations of that name at those steps is not measured again. `measure` must not read `moment.end` or
+    `moment.reached`, which a replay does not know.
 
     >>> norm = lambda moment: {"norm": sum(float(p.square().sum()) for p in moment.model.parameters()) ** 0.5}
     >>> Observer("weight norm", lambda timetable: frozenset(timetable.epoch_ends()), norm).name

@@ -1,0 +1,74 @@
+"""What the store holds of a spec, and what may be gone on with. Torch-free, so that reading results is quick."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from overparam.data.load import content_digest, is_at_hand
+from overparam.execution import Execution
+from overparam.identity import RunId, run_id
+from overparam.specs.run import Dense, Rewind, RunSpec
+from overparam.store.provenance import differences
+from overparam.store.store import Store, StoreError
+
+
+class UnsupportedSpec(ValueError):
+    """The spec is valid but cannot be trained."""
+
+
+def refuse_unsupported(spec: RunSpec) -> None:
+    """Say what cannot be trained, before anything is computed."""
+    if not isinstance(spec.mask, Dense):
+        raise UnsupportedSpec(f'mask kind "{spec.mask.kind}" is not trained by this version; use Dense()')
+    if spec.train.linearize:
+        raise UnsupportedSpec("train.linearize=true is not trained by this version; use linearize=False")
+    if isinstance(spec.init, Rewind):
+        _refuse_other_kind(spec, spec.init.of)
+    for parent in spec.parents():
+        refuse_unsupported(parent)
+
+
+def _refuse_other_kind(spec: RunSpec, of: RunSpec) -> None:
+    if of.model != spec.model:
+        raise UnsupportedSpec(f"init.of has the model {of.model!r}, but this run {spec.model!r}; they must be the same")
+    ours, theirs = spec.train.optimizer.kind, of.train.optimizer.kind
+    if ours != theirs:
+        raise UnsupportedSpec(f'init.of was trained with "{theirs}", whose state "{ours}" cannot take over')
+
+
+def stored(spec: RunSpec, execution: Execution) -> dict[str, Any]:
+    """The stored result of a run whose data is still what it was.
+
+    A store can be read where its data is not at hand: with no data to compare with, nothing is compared.
+
+    Raises:
+        StoreError: as for `read`.
+    """
+    identity = run_id(spec)
+    result = Store(execution.store).result(identity)
+    if is_at_hand(spec.data, execution.data_dir):
+        now = content_digest(spec.data, data_dir=execution.data_dir)
+        refuse_other_data(spec, identity, "was trained", result["data_digest"], now)
+    return result
+
+
+def refuse_other_data(spec: RunSpec, identity: RunId, what: str, theirs: str, now: str) -> None:
+    """An id does not cover the data's content: what was computed from other data is never gone on with."""
+    if theirs != now:
+        raise StoreError(
+            f"run {identity} {what} on {spec.data.name} data with digest {theirs[:12]}…, but the data found now has "
+            f"{now[:12]}…; point --data-dir at the old data or use another --store"
+        )
+
+
+def refuse_mixed(execution: Execution, theirs: Mapping[str, str], what: str) -> list[str]:
+    """Bits are promised within one numeric environment; going on in another one must be asked for.
+
+    The other environment, if there is leave to go on; else nothing.
+    """
+    change = differences(execution.environment, theirs)
+    if change and not execution.allow_mixed:
+        raise StoreError(
+            f"{what} in another numeric environment ({change}); go on there, or pass --allow-mixed and lose "
+            "bit-exactness"
+        )
+    return [change] if change else []
