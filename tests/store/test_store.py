@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from overparam import paths
 from overparam.identity import RunId
+from overparam.store import store as module
 from overparam.store.digests import digest_arrays
 from overparam.store.provenance import differences, environment
 from overparam.store.store import Store, StoreError
@@ -68,6 +69,12 @@ def test_a_half_written_draft_is_never_seen(store: Store) -> None:
     draft.mkdir(parents=True)
     paths.result_file(draft).write_text("{")
     assert list(store.run_ids()) == [ID]
+
+
+def test_results_of_another_schema_are_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SCHEMA", 99)
+    with pytest.raises(StoreError, match="has schema 1, this version reads 99"):
+        store.result(ID)
 
 
 def test_states_and_observations_can_be_added(store: Store) -> None:

@@ -2,8 +2,6 @@
 
 import json
 import math
-import os
-import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from overparam.report import numbers, protocol, tables
 from overparam.report.effects import drawable, effects_figure
 from overparam.report.figures import inline, sweep_figure, to_png, to_svg
 from overparam.specs.study import Preset, Study
+from overparam.store.store import replace_bytes
 from overparam.version import __version__
 
 SCHEMA_VERSION = 1
@@ -222,7 +221,4 @@ def _caveats(rows: Iterable[tables.Row]) -> list[str]:
 
 
 def _write(file: Path, content: str | bytes) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f".{file.name}-{uuid.uuid4().hex}")
-    draft.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(draft, file)
+    replace_bytes(file, content.encode() if isinstance(content, str) else content)

@@ -51,7 +51,11 @@ class Store:
         Raises:
             StoreError: the run is missing or its result does not match its digest.
         """
-        return _read_sealed(paths.result_file(paths.run_dir(self.root, run_id)))
+        file = paths.result_file(paths.run_dir(self.root, run_id))
+        result = _read_sealed(file)
+        if result["schema"] != SCHEMA:
+            raise StoreError(f"{file} has schema {result['schema']}, this version reads {SCHEMA}; use another --store")
+        return result
 
     def spec_json(self, run_id: RunId) -> str:
         """The spec of a finished run, as it was validated."""
