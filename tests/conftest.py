@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-settings.register_profile("overparam", deadline=None, print_blob=True)
+# The gate sees the same examples every time; `pytest --hypothesis-profile=explore` looks for new ones.
+settings.register_profile("overparam", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, print_blob=True, max_examples=500)
 settings.load_profile("overparam")
 
 
