@@ -80,7 +80,10 @@ def remembered(
     store: Path,
     data_dir: Path | None,
 ) -> Chosen:
-    """What was last run in the store, with what the options name instead."""
+    """What was last run in the store, with what the options name instead.
+
+    A study or a preset that is named comes without the overrides and seeds of what was last run.
+    """
     if not store.is_dir():
         raise ValueError(f"there are no runs in {store}; name their directory with --store")
     given = asked(names, preset or "smoke", sets, config, seeds, data_dir)
@@ -93,8 +96,8 @@ def remembered(
     kept = {
         "studies": given.studies if names else last.studies,
         "preset": preset or last.preset,
-        "overrides": given.overrides or last.overrides,
-        "seeds": seeds or last.seeds,
+        "overrides": given.overrides if names or preset else given.overrides or last.overrides,
+        "seeds": seeds if names or preset else seeds or last.seeds,
         "data_dir": given.data_dir or last.data_dir,
     }
     request = last.model_copy(update=kept)

@@ -80,20 +80,22 @@ def run(
 ) -> None:
     """Run studies, or resume them, and write the report."""
     from overparam import progress
+    from overparam.backends.jobs import refuse_unknown
     from overparam.choice import asked, choose
     from overparam.laboratory import carry_out, cost_of
     from overparam.terminal import verdict_table
 
     with _resumable(), plain_errors(debug):
         chosen = choose(asked(names, preset, sets, config, seeds, data_dir), store, workers, device, allow_mixed)
+        refuse_unknown(on)
         plan, costs = chosen.plan, {}
-        chosen.request.save(store)
         if plan.missing:
             from overparam.costs import CostModel  # it trains, and so loads torch
 
             model = CostModel(chosen.execution, chosen.workers)
             costs = cost_of(plan, chosen.experiments, model)
             model.save()
+        chosen.request.save(store)  # nothing that is refused is remembered
         with progress.shown(console) as show:
             swept = carry_out(plan, costs, chosen.execution, workers=chosen.workers, on=on, on_progress=show)
         for identity, sentence in swept.failures.items():
@@ -242,7 +244,7 @@ def export(
     out: Annotated[Path, typer.Option(help="A .csv or .parquet file.")] = Path("runs.csv"),
     debug: DebugOption = False,
 ) -> None:
-    """Write one row per run to a CSV or Parquet file."""
+    """Write one row per arm, level and seed to a CSV or Parquet file."""
     from overparam.choice import remembered
 
     with plain_errors(debug):

@@ -249,6 +249,9 @@ def _notes(item: Experiment, frame: pl.DataFrame) -> tuple[str, ...]:
         notes.append(f"Runs come from several numeric environments: {' | '.join(environments)}.")
     if any("device cuda" in text for text in environments):
         notes.append("On CUDA bits are promised only where torch has a deterministic form of every operation.")
+    usual = STUDIES[item.study.name].designs[item.preset].seeds if item.study.name in STUDIES else item.design.seeds
+    if item.design.seeds != usual:
+        notes.append(f"{len(item.design.seeds)} seeds instead of the preset's {len(usual)}.")
     if item.overrides:
         notes.append(f"Changed by hand: {', '.join(item.overrides)}. The claims were written for the preset as it is.")
         notes += _wrong_labels(item.design)

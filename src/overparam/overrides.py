@@ -105,6 +105,8 @@ def load_yaml(path: Path) -> dict[str, Any]:
     """The table that a YAML file holds."""
     try:
         value = _parse(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise OverrideError([f"{path}: is not a text in UTF-8; allowed: a YAML table of fields"]) from None
     except yaml.YAMLError as error:
         raise OverrideError([f"{path}: cannot be read; {_first_cause(error)}"]) from None
     if not isinstance(value, dict):

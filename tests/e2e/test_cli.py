@@ -96,6 +96,18 @@ def test_errors_are_sentences_with_exit_code_2(tmp_path: Path, arguments: list[s
     assert "Traceback" not in done.stderr
 
 
+def test_what_is_refused_is_not_remembered(finished: Path) -> None:
+    before = (finished / "runs/request.json").read_text()
+    for refused in (["--on", "moon", *SHORT], ["--preset", "laptop", "--data-dir", "nowhere"]):
+        assert overparam("run", "batch_size", *refused, folder=finished).returncode == 2
+    assert (finished / "runs/request.json").read_text() == before
+
+
+def test_fewer_seeds_are_noted(finished: Path) -> None:
+    record = json.loads((finished / "runs/report/report.json").read_text())
+    assert "3 seeds instead of the preset's 5." in record["studies"][0]["notes"]
+
+
 def test_set_wins_over_a_file(finished: Path) -> None:
     (finished / "fields.yaml").write_text("train:\n  epochs: 9\n  steps: 20\ndata: {num_train: 100, num_test: 100}\n")
     same = overparam(

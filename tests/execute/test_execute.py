@@ -85,7 +85,7 @@ def test_interrupted_and_resumed_is_uninterrupted(tmp_path: Path, stop_at: int) 
 
 def test_checkpoint_of_another_environment_is_refused(tmp_path: Path) -> None:
     execution = Execution(store=tmp_path)
-    with pytest.raises(Interrupted):
+    with pytest.raises(Interrupted, match="its checkpoint is kept"):
         execute(spec(), execution, should_stop=lambda: True)
     with pytest.raises(StoreError, match=r"another numeric environment \(threads 1 → 2\)"):
         execute(spec(), Execution(store=tmp_path, threads=2))
@@ -195,7 +195,7 @@ def test_a_finished_run_is_replayed_for_a_new_observer_once(tmp_path: Path, monk
 def test_an_interrupted_run_is_observed_from_its_beginning(tmp_path: Path, observed_before: bool) -> None:
     straight = train(spec(), store=tmp_path / "straight", observers=[NORM])
     execution, calls = Execution(store=tmp_path / "broken"), iter(range(100))
-    with pytest.raises(Interrupted):
+    with pytest.raises(Interrupted, match="its checkpoint is kept"):
         execute(spec(), execution, frozenset(), lambda: next(calls) >= 2, [NORM] if observed_before else [])
     resumed = execute(spec(), execution, observers=[NORM])
     assert resumed.observations(NORM.name).equals(straight.observations(NORM.name))
@@ -236,7 +236,7 @@ def test_a_run_to_a_target_ends_in_the_same_bits_when_interrupted(tmp_path: Path
     odd = frozenset(range(1, 400, 3))
     straight = execute(target, Execution(store=tmp_path / "straight"))
     calls = iter(range(1000))
-    with pytest.raises(Interrupted):
+    with pytest.raises(Interrupted, match="its checkpoint is kept"):
         execute(target, Execution(store=tmp_path / "broken"), odd, lambda: next(calls) >= stop_at)
     resumed = execute(target, Execution(store=tmp_path / "broken"))
     assert resumed.result["steps"] == straight.result["steps"]
@@ -288,7 +288,7 @@ def test_where_a_diverged_run_ends_does_not_depend_on_what_is_saved_or_seen(tmp_
 
 def test_a_mix_of_environments_is_recorded(tmp_path: Path) -> None:
     execution = Execution(store=tmp_path)
-    with pytest.raises(Interrupted):
+    with pytest.raises(Interrupted, match="its checkpoint is kept"):
         execute(spec(), execution, should_stop=lambda: True)
     mixed = execute(spec(), Execution(store=tmp_path, threads=2, allow_mixed=True))
     assert mixed.result["mixed"] == ["threads 1 → 2"]
@@ -311,7 +311,7 @@ def test_rewinding_needs_the_same_model_and_optimizer_and_something_left_to_trai
 
 
 def test_a_checkpoint_of_other_data_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Interrupted):
+    with pytest.raises(Interrupted, match="its checkpoint is kept"):
         execute(spec(), Execution(store=tmp_path), should_stop=lambda: True)
     store = Store(tmp_path)
     found = store.checkpoint(run_id(spec()))

@@ -16,7 +16,7 @@ class Observer:
     holds observations of that name at those steps is not measured again. `measure` must not read `moment.end` or
     `moment.reached`, which a replay does not know.
 
-    >>> norm = lambda moment: {"norm": sum(float(p.square().sum()) for p in moment.model.parameters()) ** 0.5}
+    >>> norm = lambda moment: {"norm": sum(float(p.detach().square().sum()) for p in moment.model.parameters()) ** 0.5}
     >>> Observer("weight norm", lambda timetable: frozenset(timetable.epoch_ends()), norm).name
     'weight norm'
     """
