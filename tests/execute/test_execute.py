@@ -337,7 +337,7 @@ def test_one_run_meets_several_targets(tmp_path: Path) -> None:
 
 
 def test_an_mlp_reaches_its_published_accuracy_on_mnist1d(tmp_path: Path) -> None:
-    """The published 65–68 %, ± 1 for a single seed; the recipe is ours: two layers of 100, Adam .01, 6,000 steps of 100."""
+    """The published 65–68 %, ± 1 for one seed; our recipe: two layers of 100, Adam .01, 6,000 steps of 100."""
     recipe = TrainSpec(optimizer=Adam(lr=0.01), batch_size=100, steps=6000, schedule="constant")
     run = train(RunSpec(data=DataSpec(name="mnist1d"), model=MLP(width=100, depth=3), train=recipe), store=tmp_path)
     assert 0.64 <= run.test_accuracy <= 0.69
