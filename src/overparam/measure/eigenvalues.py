@@ -1,0 +1,214 @@
+"""Extreme eigenvalues of a model's curvature, with residuals and certified intervals."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from overparam.measure import checkpoint as file
+from overparam.measure.gram import gram_pairs, gram_pays
+from overparam.measure.lanczos import steps_to_certify
+from overparam.measure.operators import Curvature, CurvatureOperator
+from overparam.measure.problem import Data, Loss, Problem, opened
+from overparam.measure.solve import CONFIDENCE, MIN_STEPS, Pair, Solve, Which
+from overparam.rng.torch_generators import torch_generator
+
+ASYMMETRY = 1e-2
+SAVE_EVERY = 10  # products between two saves of a solve
+
+
+@dataclass(frozen=True)
+class Eigenvalues:
+    """Extreme eigenvalues and what is known about their errors; numbers are float64 on the CPU.
+
+    `values` are descending, of shape (k,), or (2, k) for "both": row 0 the largest, row 1 the smallest. `residuals` are
+    `‖Cv − θv‖`: some eigenvalue lies within one residual of each value. `lower` and `upper` are intervals: for λmax and
+    λmin the certified one, which holds for both at once with probability `confidence` over the random start; for inner
+    values one residual each way, where it is not certified that none was passed over (`certified` is false).
+    `vectors` are unit rows of length P. `converged` says which residuals met the tolerance; `status` is
+    "max_products" if any did not. `route` is "gram" if the spectrum came from a dense Gram matrix. `fallback` is what
+    PyTorch said about an operation without second derivative, `asymmetry` the largest `|uᵀCv − vᵀCu|/‖C‖` seen.
+    """
+
+    values: Tensor
+    residuals: Tensor
+    lower: Tensor
+    upper: Tensor
+    confidence: float
+    vectors: Tensor
+    status: Literal["converged", "max_products"]
+    num_products: int
+    converged: Tensor
+    certified: Tensor
+    curvature: Curvature
+    num_examples: int
+    num_parameters: int
+    route: Literal["lanczos", "gram"]
+    fallback: str | None
+    asymmetry: float
+
+
+def top_eigenvalues(
+    model: nn.Module,
+    loss: Loss,
+    data: Data,
+    k: int = 1,
+    *,
+    which: Which = "largest",
+    curvature: Curvature = "hessian",
+    tol: float = 1e-2,
+    certify: float | None = None,
+    max_products: int = 200,
+    params: Sequence[str] | str | None = None,
+    generator: torch.Generator | None = None,
+    dtype: torch.dtype | None = None,
+    checkpoint: str | Path | None = None,
+) -> Eigenvalues:
+    """The k largest or smallest (most negative) eigenvalues of a curvature of `L = (1/N) Σ ℓ(f(x_i), y_i)`, signed.
+
+    Lanczos with full reorthogonalization, until every residual is at most `tol·‖C‖`; the eigenvalue itself is then
+    closer, by `residual²/gap`. One product costs about two gradients. `certify` goes on until the certified interval is
+    narrower than that share of the spread λmax − λmin (at 150,000 parameters 6 % takes 22 products, .1 % 161).
+    `generator` draws the start (default: a fixed stream, the same start every time), `dtype` computes in another
+    precision, `checkpoint` names a file that a solve saves itself in and goes on from.
+
+    Raises:
+        ValueError: an argument is out of range, or the model, loss or data cannot be measured (see `opened`).
+        RuntimeError: the products are not symmetric.
+
+    >>> model = nn.Linear(2, 1, bias=False)
+    >>> x = torch.tensor([[1.0, 0.0], [0.0, 3.0]])  # XᵀX/N = diag(1/2, 9/2)
+    >>> found = top_eigenvalues(model, "mse", (x, torch.zeros(2, 1)), k=2)
+    >>> [round(value, 4) for value in found.values.tolist()], found.status
+    ([4.5, 0.5], 'converged')
+    """
+    _refuse(k, which, tol, max_products, certify)
+    generator = generator or torch_generator(0, "lanczos")
+    with opened(model, loss, data, params=params, dtype=dtype) as problem:
+        if which == "largest" and gram_pays(problem, curvature, _num_outputs(problem)):
+            return _by_gram(problem, curvature, k)
+        operator = CurvatureOperator(problem, curvature)
+        steps = 0 if certify is None else steps_to_certify(certify, operator.size, 1.0 - CONFIDENCE)
+        solve = Solve(operator, k, which, tol, max_products, generator, max(steps, MIN_STEPS))
+        settings: dict[str, object] = {"k": k, "which": which, "curvature": curvature, "tol": tol, "steps": steps}
+        settings["start"] = generator.initial_seed()
+        _run(solve, problem, settings, None if checkpoint is None else Path(checkpoint))
+        return _record(solve, operator)
+
+
+def _refuse(k: int, which: str, tol: float, max_products: int, certify: float | None) -> None:
+    if k < 1:
+        raise ValueError(f"k = {k}; allowed: an integer ≥ 1")
+    if which not in ("largest", "smallest", "both"):
+        raise ValueError(f'which = "{which}"; allowed: "largest", "smallest", "both"')
+    if not 0.0 < tol < 1.0:
+        raise ValueError(f"tol = {tol}; allowed: between 0 and 1, the residual relative to ‖C‖")
+    if certify is not None and not 0.0 < certify < 0.5:
+        raise ValueError(f"certify = {certify}; allowed: between 0 and 1/2, a share of the spread of the spectrum")
+    if max_products < 1:
+        raise ValueError(f"max_products = {max_products}; allowed: an integer ≥ 1")
+
+
+def _num_outputs(problem: Problem) -> int:
+    with torch.no_grad():
+        return int(problem.outputs(problem.layout.split(problem.theta), problem.chunks[0][0][:1]).shape[-1])
+
+
+def _run(solve: Solve, problem: Problem, settings: dict[str, object], path: Path | None) -> None:
+    if path is None:
+        solve.run()
+        return
+    own = file.fingerprint(problem, settings)
+    if (saved := file.load(path, own)) is not None:
+        solve.restore(*saved)
+
+    def save(solve: Solve) -> None:
+        if solve.done or solve.operator.num_products % SAVE_EVERY == 0:
+            tensors, meta = solve.state()
+            file.save(path, tensors, {**meta, "fingerprint": own})
+
+    solve.run(save)
+
+
+def _record(solve: Solve, operator: CurvatureOperator) -> Eigenvalues:
+    if solve.asymmetry > ASYMMETRY and operator.fallback is None:
+        raise RuntimeError(
+            f"the products are not symmetric (by {solve.asymmetry:.1e} of ‖C‖): an operation of the model has a wrong "
+            "second derivative or draws random numbers"
+        )
+    rows = [_row(solve, side) for side in solve.found]
+    columns = [torch.stack(column) if solve.which == "both" else column[0] for column in zip(*rows, strict=True)]
+    values, residuals, lower, upper, converged, certified, vectors = columns
+    return Eigenvalues(
+        values=values,
+        residuals=residuals,
+        lower=lower,
+        upper=upper,
+        confidence=CONFIDENCE,
+        vectors=vectors,
+        status="converged" if solve.done and bool(converged.all()) else "max_products",
+        num_products=operator.num_products,
+        converged=converged,
+        certified=certified,
+        curvature=operator.curvature,
+        num_examples=operator.problem.num_examples,
+        num_parameters=operator.size,
+        route="lanczos",
+        fallback=operator.fallback,
+        asymmetry=solve.asymmetry,
+    )
+
+
+def _row(solve: Solve, side: int) -> tuple[Tensor, ...]:
+    """One end's columns, descending; fewer than k pairs (products ran out) are filled with NaN."""
+    assert solve.ends is not None
+    pairs = list(solve.found[side])
+    outer = solve.ends.largest if side == 1 else solve.ends.smallest
+    bounds = [(p.value - p.residual, p.value + p.residual) for p in pairs]
+    # Later passes can only move the outermost value outward, inside the interval.
+    bounds[0] = (max(outer[0], bounds[0][0]), outer[1]) if side == 1 else (outer[0], min(outer[1], bounds[0][1]))
+    missing = solve.k - len(pairs)
+    empty = torch.full((solve.operator.size,), math.nan, dtype=solve.operator.dtype, device=solve.operator.device)
+    pairs += [Pair(math.nan, math.inf, empty)] * missing
+    bounds += [(-math.inf, math.inf)] * missing
+    flags = [*solve.converged(side)[: solve.k]]
+    order = list(range(solve.k))[::side]
+    columns = (
+        torch.tensor([pairs[i].value for i in order], dtype=torch.float64),
+        torch.tensor([pairs[i].residual for i in order], dtype=torch.float64),
+        torch.tensor([bounds[i][0] for i in order], dtype=torch.float64),
+        torch.tensor([bounds[i][1] for i in order], dtype=torch.float64),
+        torch.tensor([flags[i] for i in order]),
+        torch.tensor([i == 0 for i in order]),
+    )
+    return *columns, torch.stack([pairs[i].vector for i in order])
+
+
+def _by_gram(problem: Problem, curvature: Curvature, k: int) -> Eigenvalues:
+    """Exact but for rounding: every eigenvalue has its index."""
+    values, vectors = gram_pairs(problem, curvature, k)
+    rounding = 8.0 * torch.finfo(problem.theta.dtype).eps * problem.num_examples**0.5 * float(values.max())
+    residuals = torch.full_like(values, rounding)
+    yes = torch.ones(len(values), dtype=torch.bool)
+    return Eigenvalues(
+        values=values.cpu(),
+        residuals=residuals.cpu(),
+        lower=(values - rounding).cpu(),
+        upper=(values + rounding).cpu(),
+        confidence=1.0,
+        vectors=vectors,
+        status="converged",
+        num_products=0,
+        converged=yes,
+        certified=yes,
+        curvature=curvature,
+        num_examples=problem.num_examples,
+        num_parameters=problem.num_parameters,
+        route="gram",
+        fallback=None,
+        asymmetry=0.0,
+    )

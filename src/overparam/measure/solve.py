@@ -1,0 +1,186 @@
+"""The k extreme eigenpairs of an operator at one end of its spectrum or both: Lanczos with locking.
+
+A Krylov space from one vector holds one copy of a repeated eigenvalue. For k > 1 every solve is therefore followed by
+passes from fresh random vectors outside the pairs found so far, until such a pass finds nothing beyond the k-th.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from overparam.measure.lanczos import Ends, Krylov, certified_ends
+from overparam.measure.operators import Operator
+
+Which = Literal["largest", "smallest", "both"]
+CONFIDENCE = 0.95
+MIN_STEPS = 8  # a small residual in a space of fewer dimensions may be chance
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A Ritz pair: value, residual norm, unit vector."""
+
+    value: float
+    residual: float
+    vector: Tensor
+
+
+@dataclass
+class Solve:
+    """A solve under way. `tol` bounds the residuals relative to ‖A‖."""
+
+    operator: Operator
+    k: int
+    which: Which
+    tol: float
+    max_products: int
+    generator: torch.Generator
+    min_steps: int = MIN_STEPS
+    found: dict[int, list[Pair]] = field(init=False)  # +1: the largest, descending; −1: the smallest, ascending
+    krylov: Krylov = field(init=False)
+    ends: Ends | None = None
+    passes: int = 0
+    asymmetry: float = 0.0
+    done: bool = False
+
+    def __post_init__(self) -> None:
+        self.k = min(self.k, self.operator.size)
+        sides = {"largest": (1,), "smallest": (-1,), "both": (1, -1)}[self.which]
+        self.found = {side: [] for side in sides}
+        self.krylov = self._started()
+
+    def run(self, after_step: Callable[["Solve"], None] = lambda solve: None) -> None:
+        """Work until all pairs are converged or the products are spent."""
+        while not self.done and self.operator.num_products < self.max_products:
+            self.krylov.step()
+            if self.krylov.exhausted or self._settled():
+                self._take()
+            after_step(self)
+        if not self.done:
+            self._merge(self._candidates(converged_only=False))
+
+    @property
+    def scale(self) -> float:
+        """Estimate of ‖A‖ by the largest Ritz value seen."""
+        seen = [abs(pair.value) for pairs in self.found.values() for pair in pairs]
+        return max([self.krylov.norm, *seen])
+
+    def converged(self, side: int) -> list[bool]:
+        bound = self.tol * self.scale
+        return [pair.residual <= max(bound, self.krylov.floor) for pair in self.found[side]]
+
+    def _started(self) -> Krylov:
+        locked = [pair.vector for pairs in self.found.values() for pair in pairs]
+        none = torch.empty(0, self.operator.size, dtype=self.operator.dtype, device=self.operator.device)
+        return Krylov(self.operator, self.generator, _orthonormal(torch.stack(locked)) if locked else none)
+
+    def _wanted(self) -> int:
+        """Pairs that the present pass must settle at each end: all in the first, one in the passes after it."""
+        return min(self.k, self.krylov.room) if self.passes == 0 else 1
+
+    def _settled(self) -> bool:
+        theta, residuals, _ = self.krylov.ritz()
+        count = self._wanted()
+        if len(theta) < max(count, self.min_steps if self.passes == 0 else MIN_STEPS):
+            return False
+        bound = max(self.tol * max(self.scale, float(np.abs(theta).max())), self.krylov.floor)
+        places = {1: slice(len(theta) - count, None), -1: slice(0, count)}
+        return all(bool((residuals[places[side]] <= bound).all()) for side in self.found)
+
+    def _candidates(self, *, converged_only: bool) -> dict[int, list[Pair]]:
+        """What the present Krylov space offers at each end, best first."""
+        if not self.krylov.steps:
+            return {side: [] for side in self.found}
+        theta, residuals, s = self.krylov.ritz()
+        offers, bound = {}, max(self.tol * self.scale, self.krylov.floor)
+        for side in self.found:
+            order = np.argsort(-side * theta)[: self.k]
+            order = order[residuals[order] <= bound] if converged_only else order
+            vectors = self.krylov.vectors(s[:, order])
+            offers[side] = [Pair(float(theta[i]), float(residuals[i]), v) for i, v in zip(order, vectors, strict=True)]
+        return offers
+
+    def _take(self) -> None:
+        """End a pass: merge what it found, and stop if it found nothing beyond what was known."""
+        before = {side: [pair.value for pair in pairs] for side, pairs in self.found.items()}
+        self._merge(self._candidates(converged_only=self.passes > 0))
+        known = all(self._same(before[side], [p.value for p in self.found[side]], side) for side in self.found)
+        full = len(self.krylov.locked) + self.krylov.steps >= self.operator.size
+        self.done = self.k == 1 or full or (self.passes > 0 and known)
+        self.passes += 1
+        if not self.done:
+            self.krylov = self._started()
+
+    def _same(self, before: list[float], now: list[float], side: int) -> bool:
+        """Whether no value moved outward by more than the tolerance."""
+        slack = self.tol * self.scale
+        return len(before) == len(now) and all(side * (b - a) <= slack for a, b in zip(before, now, strict=True))
+
+    def _merge(self, offers: dict[int, list[Pair]]) -> None:
+        self.asymmetry = max(self.asymmetry, self.krylov.asymmetry / self.krylov.norm if self.krylov.norm else 0.0)
+        if self.passes == 0:
+            self.ends = _ends(self.krylov, self.operator.size)
+        for side, pairs in offers.items():
+            self.found[side] = sorted([*self.found[side], *pairs], key=lambda pair: -side * pair.value)[: self.k]
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that is needed to go on."""
+        krylov = self.krylov
+        tensors = {
+            "basis": krylov.basis[: krylov.steps + 1],
+            "locked": krylov.locked,
+            "generator": self.generator.get_state(),
+        }
+        for side, pairs in self.found.items():
+            tensors |= {f"vector/{side}/{i}": pair.vector for i, pair in enumerate(pairs)}
+        meta = {
+            "alphas": krylov.alphas,
+            "betas": krylov.betas,
+            "broken": krylov.broken,
+            "krylov_asymmetry": krylov.asymmetry,
+            "found": {str(side): [[p.value, p.residual] for p in pairs] for side, pairs in self.found.items()},
+            "ends": None if self.ends is None else [self.ends.largest, self.ends.smallest],
+            "passes": self.passes,
+            "asymmetry": self.asymmetry,
+            "done": self.done,
+            "num_products": self.operator.num_products,
+        }
+        return tensors, meta
+
+    def restore(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+        """Go on from a `state`."""
+        like, krylov = self.krylov.basis, self.krylov
+        krylov.locked = tensors["locked"].to(like)
+        krylov.basis = tensors["basis"].to(like)
+        krylov.alphas, krylov.betas, krylov.broken = meta["alphas"], meta["betas"], meta["broken"]
+        krylov.asymmetry = meta["krylov_asymmetry"]
+        self.generator.set_state(tensors["generator"])
+        for side in self.found:
+            pairs = enumerate(meta["found"][str(side)])
+            self.found[side] = [Pair(v, r, tensors[f"vector/{side}/{i}"].to(like)) for i, (v, r) in pairs]
+        self.ends = None if meta["ends"] is None else Ends(*(tuple(end) for end in meta["ends"]))
+        self.passes, self.asymmetry, self.done = meta["passes"], meta["asymmetry"], meta["done"]
+        self.operator.num_products = meta["num_products"]
+
+
+def _ends(krylov: Krylov, size: int) -> Ends:
+    """Certified intervals of the first pass; an invariant subspace of a random start holds both ends."""
+    theta, _, _ = krylov.ritz()
+    steps = size if krylov.broken or krylov.exhausted else krylov.steps
+    return certified_ends(float(theta[0]), float(theta[-1]), steps, size, 1.0 - CONFIDENCE, krylov.floor)
+
+
+def _orthonormal(rows: Tensor) -> Tensor:
+    """Orthonormal rows; a row that the ones before it nearly span is dropped (both ends may hold the same pair)."""
+    kept = rows[:0]
+    for row in rows:
+        for _ in range(2):
+            row = row - kept.T @ (kept @ row)
+        size = torch.linalg.vector_norm(row)
+        if size > 0.1:
+            kept = torch.cat([kept, (row / size).unsqueeze(0)])
+    return kept
