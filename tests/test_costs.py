@@ -10,8 +10,9 @@ from overparam import costs, paths
 from overparam.costs import CostModel, Throughput, disk_bytes, probe
 from overparam.execute import execute
 from overparam.execution import Execution
+from overparam.experiments import experiment
 from overparam.identity import run_id
-from overparam.laboratory import cost_of, experiment
+from overparam.laboratory import cost_of
 from overparam.specs import CNN, MLP, SGD, DataSpec, RunSpec, TrainSpec
 from overparam.specs.run import KNOWN_NUM_TRAIN
 from overparam.studies import STUDIES

@@ -7,8 +7,9 @@ import pytest
 
 import overparam as op
 from overparam.analyse.frame import level_text
+from overparam.experiments import experiment
 from overparam.identity import run_id
-from overparam.laboratory import experiment, study_result
+from overparam.laboratory import study_result
 from overparam.studies import STUDIES
 
 

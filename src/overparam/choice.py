@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from overparam.execution import Execution, device_named
-from overparam.laboratory import Experiment, Results, default_workers, experiment
+from overparam.experiments import Experiment, experiment
+from overparam.laboratory import Results, default_workers, plan_of
 from overparam.overrides import parse_assignments, yaml_overrides
 from overparam.request import Request, run_command
 from overparam.store.store import StoreError
 from overparam.studies import STUDIES
-from overparam.sweep import Plan, make_plan
+from overparam.sweep import Plan
 from overparam.terminal import command_line
 
 
@@ -24,7 +25,7 @@ class Chosen:
 
     @property
     def plan(self) -> Plan:
-        return make_plan((spec for item in self.experiments for spec in item.specs), self.execution)
+        return plan_of(self.experiments, self.execution)
 
     @property
     def results(self) -> Results:

@@ -180,7 +180,7 @@ def status(
 ) -> None:
     """Count the runs of each study by status."""
     from overparam.choice import remembered
-    from overparam.laboratory import frame_of
+    from overparam.tabulated import frame_of
 
     with plain_errors(debug):
         chosen = remembered(names, preset, sets, config, seeds, store, data_dir)

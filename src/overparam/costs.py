@@ -5,8 +5,9 @@ share caches and memory bandwidth; `SHARED` is the slow-down that two of them sa
 """
 
 import json
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -20,6 +21,7 @@ from overparam.measure.risk import CHUNK, risk
 from overparam.models.build import count_parameters
 from overparam.numerics import settled
 from overparam.session import Session
+from overparam.specs.probe import Measured
 from overparam.specs.run import RunSpec
 from overparam.store.store import replace_bytes
 from overparam.training.loop import train_loop
@@ -75,6 +77,14 @@ class CostModel:
         slowdown = SHARED if self.workers > 1 else 1.0
         training = share * timetable.total_steps * cost.step
         return FIXED_SECONDS + slowdown * (training + evaluated * cost.evaluated_example)
+
+    def probe_seconds(self, spec: RunSpec, probes: Sequence[Measured]) -> float:
+        """Core-seconds of the probes of a run; one that looks back into the training replays it."""
+        num_train = len(prepare(spec.data, data_dir=self.execution.data_dir).train.y)
+        each = self.throughput(spec, num_train).evaluated_example
+        slowdown = SHARED if self.workers > 1 else 1.0
+        passes = math.fsum(probe.forward_passes * min(probe.num_examples, num_train) for probe in probes)
+        return slowdown * passes * each
 
     def throughput(self, spec: RunSpec, num_train: int) -> Throughput:
         key = throughput_key(spec, num_train, self.execution.environment)

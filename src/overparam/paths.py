@@ -39,6 +39,11 @@ def state_file(run: Path, step: int) -> Path:
     return run / "states" / f"{step:09d}.safetensors"
 
 
+def measurement_file(run: Path, probe_id: str) -> Path:
+    """What a probe measured of a finished run."""
+    return run / "measurements" / f"{probe_id}.json"
+
+
 def checkpoint_file(partial: Path) -> Path:
     return partial / "checkpoint.safetensors"
 

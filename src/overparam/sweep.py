@@ -2,13 +2,14 @@
 
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from overparam.backends.jobs import Backend, Job, Outcome
 from overparam.execution import Execution
 from overparam.identity import RunId, run_id
+from overparam.specs.probe import Measured, probe_id
 from overparam.specs.run import Rewind, RunSpec
 from overparam.store.store import Store
 from overparam.stored import refuse_unsupported, stored
@@ -16,10 +17,11 @@ from overparam.stored import refuse_unsupported, stored
 
 @dataclass(frozen=True)
 class Planned:
-    """A run in a plan: its job, what must be finished before, and its cost in core-seconds if it is missing."""
+    """A run in a plan: its job, what must be finished before, whether it is trained, and whether all is there."""
 
     job: Job
     needs: frozenset[RunId]
+    trained: bool
     cached: bool
 
 
@@ -34,8 +36,12 @@ class Plan:
         return tuple(run for run in self.runs if not run.cached)
 
 
-def make_plan(specs: Iterable[RunSpec], execution: Execution) -> Plan:
-    """Every distinct run behind `specs`, with the union of the states that children need of it.
+def make_plan(
+    specs: Iterable[RunSpec], execution: Execution, probes: Mapping[RunId, Sequence[Measured]] | None = None
+) -> Plan:
+    """Every distinct run behind `specs`, with the union of the states that children need of it, and its probes.
+
+    A job holds the probes that are not in the store yet.
 
     Raises:
         UnsupportedSpec: a run cannot be trained by this version.
@@ -49,9 +55,12 @@ def make_plan(specs: Iterable[RunSpec], execution: Execution) -> Plan:
         _collect(spec, found, steps)
     runs = []
     for identity, spec in found.items():
-        job = Job(identity, spec, frozenset(steps.get(identity, ())))
-        cached = store.has(identity) and job.save_steps <= {int(step) for step in stored(spec, execution)["states"]}
-        runs.append(Planned(job, frozenset(run_id(parent) for parent in spec.parents()), cached))
+        asked = dict.fromkeys((probes or {}).get(identity, ()))
+        unmeasured = tuple(probe for probe in asked if not store.has_measurement(identity, probe_id(probe)))
+        job = Job(identity, spec, frozenset(steps.get(identity, ())), unmeasured)
+        trained = store.has(identity) and job.save_steps <= {int(step) for step in stored(spec, execution)["states"]}
+        parents = frozenset(run_id(parent) for parent in spec.parents())
+        runs.append(Planned(job, parents, trained, trained and not unmeasured))
     return Plan(tuple(runs))
 
 

@@ -10,7 +10,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from overparam.analyse.claims import Verdict
-    from overparam.laboratory import Experiment
+    from overparam.experiments import Experiment
 
 console = Console()
 errors = Console(stderr=True)
@@ -57,11 +57,11 @@ def verdict_table(verdicts: "tuple[Verdict, ...]") -> Table:
     for heading in ("verdict", "estimate [95 %]", "unit", "n", "p"):
         table.add_column(escape(heading), no_wrap=heading != "unit")
     for v in verdicts:
-        metric, interval = v.claim.estimand.metric, v.interval
-        estimate, *bounds = (numbers.effect(x, metric) for x in (interval.estimate, interval.lower, interval.upper))
+        unit, interval = numbers.unit(v.claim.estimand), v.interval
+        estimate, *bounds = (numbers.effect(x, unit) for x in (interval.estimate, interval.lower, interval.upper))
         name = v.claim.name if v.claim.confirmatory else f"{v.claim.name} (descriptive)"
         p, p_against = (v.p_holm, v.p_against_holm) if v.claim.confirmatory else (v.p, v.p_against)
         decisive = numbers.p_value(p_against if v.verdict == "refuted" else p)
-        shown = escape(f"{estimate} [{', '.join(bounds)}]"), numbers.unit(metric, v.claim.estimand.kind)
+        shown = escape(f"{estimate} [{', '.join(bounds)}]"), unit
         table.add_row(name, v.verdict, *shown, str(v.n), decisive)
     return table

@@ -23,7 +23,7 @@ from overparam.analyse.comparisons import Direction, effect_size, holm, no_sprea
 from overparam.analyse.frame import Sample, failure_rates, rows_of, sample
 from overparam.analyse.intervals import Interval, bca_interval, sampling_error, t_interval
 from overparam.analyse.power import seeds_needed
-from overparam.specs.study import Claim, Difference
+from overparam.specs.study import Claim, Concordance, Difference, Every, Slope
 
 Outcome = Literal["supported", "refuted", "inconclusive"]
 ALPHA = 0.05
@@ -78,7 +78,28 @@ def _or_one(p: float | None) -> float:
 
 def _measure(frame: pl.DataFrame, claim: Claim, generator: np.random.Generator) -> Verdict:
     """Everything but the decision. `reason` is what stands in the way of one, if anything does."""
-    found = sample(frame, claim.estimand, ok_only=True)
+    if isinstance(claim.estimand, Every):
+        return _weakest(frame, claim, claim.estimand.parts, generator)
+    return _measure_one(frame, claim, claim.estimand, generator)
+
+
+def _weakest(frame: pl.DataFrame, claim: Claim, parts: Sequence[Difference], generator: np.random.Generator) -> Verdict:
+    """Intersection–union: every part must hold, so the largest p speaks for all, at no further correction.
+
+    One part refuted refutes the whole; the smallest of the k p values against is multiplied by k (Bonferroni).
+    """
+    drafts = [_measure_one(frame, claim, part, generator) for part in parts]
+    index = max(range(len(drafts)), key=lambda i: math.inf if drafts[i].p is None else _or_one(drafts[i].p))
+    weakest, against = drafts[index], min(_or_one(draft.p_against) for draft in drafts)
+    note = f"shown is the weakest of {len(parts)} parts, {parts[index].metric}"
+    p_against = None if weakest.p is None else min(1.0, len(parts) * against)
+    return replace(weakest, p_against=p_against, caveats=(*weakest.caveats, note))
+
+
+def _measure_one(
+    frame: pl.DataFrame, claim: Claim, estimand: Difference | Slope | Concordance, generator: np.random.Generator
+) -> Verdict:
+    found = sample(frame, estimand, ok_only=True)
     values = found.values
     interval = t_interval(values)
     obstacle = _obstacle(found)
@@ -90,7 +111,7 @@ def _measure(frame: pl.DataFrame, claim: Claim, generator: np.random.Generator) 
         reason=obstacle or "",
         interval=interval,
         bca=bca_interval(values, generator=generator),
-        all_runs=t_interval(sample(frame, claim.estimand, ok_only=False).values),
+        all_runs=t_interval(sample(frame, estimand, ok_only=False).values),
         p=None if obstacle else _p_for(claim, values),
         p_against=None if obstacle else _p_against(claim, values),
         p_holm=None,
@@ -98,7 +119,7 @@ def _measure(frame: pl.DataFrame, claim: Claim, generator: np.random.Generator) 
         sign_flip_p=sign_flip(values, flip_null, claim.direction, generator=generator) if directed else None,
         welch_p=welch(*found.groups) if len(found.groups) == 2 else None,
         effect_size=effect_size(values),
-        sampling_error=_sampling_error(frame, claim),
+        sampling_error=_sampling_error(frame, estimand),
         caveats=_caveats(found, interval),
         agrees_with_paper=_agreement(claim, interval),
     )
@@ -140,9 +161,8 @@ def _beyond(values: np.ndarray, bound: float, direction: Direction) -> float:
     return min(1.0, 2.0 * paired_t(values, bound, direction))
 
 
-def _sampling_error(frame: pl.DataFrame, claim: Claim) -> float | None:
+def _sampling_error(frame: pl.DataFrame, estimand: Difference | Slope | Concordance) -> float | None:
     """Standard error that the finite test set adds to a difference of accuracies, as if the errors were independent."""
-    estimand = claim.estimand
     if not isinstance(estimand, Difference) or estimand.metric != "test_accuracy":
         return None
     errors = []

@@ -1,7 +1,7 @@
 """Tests: paired t, equivalence, exact sign flips, Welch, Holm's correction, slopes per seed."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Literal
 
@@ -93,6 +93,21 @@ def slopes_per_doubling(levels: Values, values: Values) -> Values:
     centred = x - x.mean()
     slopes: Values = values @ centred / (centred @ centred)
     return slopes
+
+
+def pseudo_values(statistic: Callable[[NDArray[np.intp]], float], num_seeds: int) -> Values:
+    """Jackknife pseudo-values `nT − (n − 1)T₍₋ᵢ₎` of a statistic of a set of seeds, given by their indices.
+
+    Their mean is the bias-corrected statistic, their t interval an interval for it (Tukey 1958).
+
+    >>> pseudo_values(lambda kept: float(np.mean(np.array([1.0, 2.0, 6.0])[kept])), 3).round(9).tolist()
+    [1.0, 2.0, 6.0]
+    """
+    everyone = np.arange(num_seeds, dtype=np.intp)
+    whole = statistic(everyone)
+    left_out = [statistic(np.delete(everyone, i)) for i in everyone]
+    found: Values = num_seeds * whole - (num_seeds - 1) * np.array(left_out)
+    return found
 
 
 def effect_size(differences: Values) -> float:

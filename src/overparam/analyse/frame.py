@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from scipy import stats
 
-from overparam.analyse.comparisons import slopes_per_doubling
-from overparam.specs.study import Difference, Slope
+from overparam.analyse.comparisons import pseudo_values, slopes_per_doubling
+from overparam.specs.study import Concordance, Difference, Slope
 
 FAILED = ("diverged", "collapsed")
 
@@ -33,33 +34,57 @@ class Sample:
     statuses: tuple[tuple[str, ...], ...]
 
 
-def rows_of(frame: pl.DataFrame, estimand: Difference | Slope) -> list[pl.DataFrame]:
+def rows_of(frame: pl.DataFrame, estimand: Difference | Slope | Concordance) -> list[pl.DataFrame]:
     """The cells an estimand is about, one table per level."""
     match estimand:
         case Difference(a=a, b=b):
             points = [(p.arm, level_text(p.level)) for p in (a, b)]
-        case Slope(arm=arm):
+        case Slope(arm=arm) | Concordance(arm=arm):
             found = frame.filter((pl.col("arm") == arm) & pl.col("level_value").is_not_null())
             levels = found.select("level", "level_value").unique().sort("level_value")["level"]
             points = [(arm, level) for level in levels]
     return [frame.filter((pl.col("arm") == arm) & (pl.col("level") == level)) for arm, level in points]
 
 
-def sample(frame: pl.DataFrame, estimand: Difference | Slope, *, ok_only: bool) -> Sample:
+def sample(frame: pl.DataFrame, estimand: Difference | Slope | Concordance, *, ok_only: bool) -> Sample:
     """Per-seed values of an estimand, over the seeds for which every level has a usable run."""
     tables = rows_of(frame, estimand)
-    metric = estimand.metric
-    usable = [t.filter(pl.col(metric).is_not_null() & pl.col(metric).is_not_nan()) for t in tables]
+    metrics = [estimand.metric, estimand.other] if isinstance(estimand, Concordance) else [estimand.metric]
+    there = pl.all_horizontal(pl.col(metric).is_not_null() & pl.col(metric).is_not_nan() for metric in metrics)
+    usable = [t.filter(there) for t in tables]
     if ok_only:
         usable = [t.filter(pl.col("status") == "ok") for t in usable]
+    logarithmic = isinstance(estimand, Difference) and estimand.scale == "log"
+    if logarithmic:
+        usable = [t.filter(pl.col(estimand.metric) > 0) for t in usable]
     seeds = sorted(set.intersection(*(set(t["seed"]) for t in usable))) if usable else []
-    columns = [t.filter(pl.col("seed").is_in(seeds)).sort("seed")[metric].to_numpy().astype(np.float64) for t in usable]
+    kept = [t.filter(pl.col("seed").is_in(seeds)).sort("seed") for t in usable]
+    columns = [t[estimand.metric].to_numpy().astype(np.float64) for t in kept]
     statuses = tuple(tuple(t["status"]) for t in tables)
-    if isinstance(estimand, Difference):
-        return Sample(columns[0] - columns[1], tuple(columns), statuses)
-    levels = np.array([float(t["level_value"][0]) for t in tables])
-    values = slopes_per_doubling(levels, np.stack(columns, axis=1)) if seeds and len(levels) > 1 else np.empty(0)
-    return Sample(values, (), statuses)
+    match estimand:
+        case Difference():
+            columns = [np.log(column) for column in columns] if logarithmic else columns
+            return Sample(columns[0] - columns[1], tuple(columns), statuses)
+        case Concordance(other=other):
+            others = [t[other].to_numpy().astype(np.float64) for t in kept]
+            return Sample(_taus(columns, others, len(seeds)), (), statuses)
+        case Slope():
+            levels = np.array([float(t["level_value"][0]) for t in tables])
+            enough = seeds and len(levels) > 1
+            values = slopes_per_doubling(levels, np.stack(columns, axis=1)) if enough else np.empty(0)
+            return Sample(values, (), statuses)
+
+
+def _taus(columns: list[NDArray[np.float64]], others: list[NDArray[np.float64]], n: int) -> NDArray[np.float64]:
+    """Pseudo-values of Kendall's τ-b over all runs, by seed; empty below three seeds or if a measure never varies."""
+    if n < 3 or any(np.ptp(np.concatenate(each)) == 0 for each in (columns, others)):
+        return np.empty(0)
+
+    def tau(kept: NDArray[np.intp]) -> float:
+        x, y = (np.concatenate([column[kept] for column in each]) for each in (columns, others))
+        return float(stats.kendalltau(x, y).statistic)
+
+    return pseudo_values(tau, n)
 
 
 def failure_rates(found: Sample) -> list[float]:

@@ -3,26 +3,34 @@
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
+from pydantic import TypeAdapter
+
 from overparam.execution import Execution
 from overparam.identity import RunId
+from overparam.specs.probe import Measured, Probe
 from overparam.specs.run import RunSpec
+
+_PROBE: TypeAdapter[Measured] = TypeAdapter(Probe)
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run to compute, and the states to keep of it."""
+    """One run to compute, the states to keep of it and the probes to take of it."""
 
     run_id: RunId
     spec: RunSpec
     save_steps: frozenset[int]
+    probes: tuple[Measured, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return {"run_id": self.run_id, "spec": self.spec.model_dump(mode="json"), "save_steps": sorted(self.save_steps)}
+        spec, probes = self.spec.model_dump(mode="json"), [probe.model_dump(mode="json") for probe in self.probes]
+        return {"run_id": self.run_id, "spec": spec, "save_steps": sorted(self.save_steps), "probes": probes}
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Self:
         spec = RunSpec.model_validate(record["spec"])
-        return cls(RunId(record["run_id"]), spec, frozenset(record["save_steps"]))
+        probes = tuple(_PROBE.validate_python(probe) for probe in record["probes"])
+        return cls(RunId(record["run_id"]), spec, frozenset(record["save_steps"]), probes)
 
 
 @dataclass(frozen=True)

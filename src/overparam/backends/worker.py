@@ -17,8 +17,8 @@ from typing import Any, TextIO
 
 from overparam.allocator import keep_freed_memory
 from overparam.backends.jobs import Job, Outcome
-from overparam.execute import execute
 from overparam.execution import Execution
+from overparam.probing import execute_and_measure
 from overparam.session import Interrupted
 from overparam.store.store import Store
 
@@ -52,7 +52,7 @@ def attempt(job: Job, execution: Execution, stopping: threading.Event) -> Outcom
     """Compute a job. An error is an outcome: its traceback goes to the store, one sentence to the caller."""
     began = time.monotonic()
     try:
-        execute(job.spec, execution, job.save_steps, stopping.is_set)
+        execute_and_measure(job.spec, execution, job.save_steps, job.probes, stopping.is_set)
     except Interrupted:
         return Outcome(job.run_id, time.monotonic() - began, interrupted=True)
     except Exception as error:

@@ -35,7 +35,7 @@ def effects_figure(verdicts: Sequence[Verdict]) -> Figure:
 
 def drawable(verdicts: Sequence[Verdict]) -> list[Verdict]:
     """Claims on accuracies with an interval; those on losses have another unit and stand in the tables."""
-    return [v for v in verdicts if v.claim.estimand.metric not in numbers.LOSSES and v.n >= 2]
+    return [v for v in verdicts if numbers.unit(v.claim.estimand).startswith("points") and v.n >= 2]
 
 
 def _draw(axes: Any, row: int, verdict: Verdict) -> None:

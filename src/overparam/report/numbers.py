@@ -3,6 +3,10 @@
 import math
 import re
 
+from overparam.specs.study import Concordance, Difference, Estimand, Every, Slope
+
+Unit = str  # "points", "loss", "factor", "plain", "Kendall's τ", the first ones also "per doubling"
+ACCURACIES = ("train_accuracy", "test_accuracy", "gap")
 LOSSES = ("train_loss", "test_loss")
 
 
@@ -44,33 +48,52 @@ def plain(value: float | None, digits: int = 3) -> str:
     return "–" if _absent(value) else f"{value:.{digits}g}".replace("-", "−")
 
 
-def effect(value: float | None, metric: str) -> str:
-    """A difference in the unit of its metric: percentage points for accuracies and gaps, plain for losses.
+def unit(estimand: Estimand) -> Unit:
+    """What an effect is counted in.
 
-    >>> effect(0.012, "test_accuracy"), effect(0.012, "test_loss")
-    ('+1.20', '+0.0120')
+    >>> unit(Slope(metric="test_accuracy", arm="a"))
+    'points per doubling'
     """
-    if metric not in LOSSES or _absent(value):
+    match estimand:
+        case Concordance():
+            return "Kendall's τ"
+        case Every(parts=parts):
+            return unit(parts[0])
+        case Difference(scale="log"):
+            return "factor"
+        case Difference(metric=metric):
+            return _of_metric(metric)
+        case Slope(metric=metric):
+            return f"{_of_metric(metric)} per doubling".removeprefix("plain ")
+
+
+def _of_metric(metric: str) -> Unit:
+    return "points" if metric in ACCURACIES else "loss" if metric in LOSSES else "plain"
+
+
+def effect(value: float | None, unit: Unit) -> str:
+    """An effect in its unit; logarithms of ratios are written as factors.
+
+    >>> effect(0.012, "points"), effect(0.012, "loss"), effect(math.log(2.0), "factor")
+    ('+1.20', '+0.0120', '×2.00')
+    """
+    if _absent(value):
+        return "–"
+    assert value is not None
+    if unit == "factor":
+        return f"×{math.exp(value):#.3g}" if abs(value) < 30 else f"×e^{value:.0f}".replace("-", "−")
+    if unit.startswith("points"):
         return points(value)
     return f"{value:+#.3g}".replace("-", "−")
 
 
-def size(value: float | None, metric: str) -> str:
+def size(value: float | None, unit: Unit) -> str:
     """A margin or a standard error: as `effect`, without a sign.
 
-    >>> size(0.02, "gap"), size(0.02, "test_loss")
+    >>> size(0.02, "points"), size(0.02, "loss")
     ('2.00', '0.0200')
     """
-    return effect(value, metric).lstrip("+")
-
-
-def unit(metric: str, kind: str) -> str:
-    """What an effect is counted in.
-
-    >>> unit("test_accuracy", "slope"), unit("test_loss", "difference")
-    ('points per doubling', 'loss')
-    """
-    return ("loss" if metric in LOSSES else "points") + (" per doubling" if kind == "slope" else "")
+    return effect(value, unit).lstrip("+")
 
 
 def sentence(text: str) -> str:

@@ -179,10 +179,10 @@ def _verdicts_latex(verdicts: Iterable[Verdict]) -> str:
     cells = []
     for v in verdicts:
         estimand = v.claim.estimand
-        low, high = (numbers.effect(x, estimand.metric) for x in (v.interval.lower, v.interval.upper))
+        unit = numbers.unit(estimand)
+        found = v.interval.estimate, v.interval.lower, v.interval.upper
+        estimate, low, high = (numbers.effect(x, unit) for x in found)
         adjusted = (v.p_holm, v.p_against_holm) if v.claim.confirmatory else (v.p, v.p_against)
-        unit = numbers.unit(estimand.metric, estimand.kind)
-        estimate = numbers.effect(v.interval.estimate, estimand.metric)
         cells.append(
             [v.claim.sentence, v.verdict, estimate, f"[{low}, {high}]", unit, f"{v.n}", *map(numbers.p_value, adjusted)]
         )

@@ -1,5 +1,15 @@
 """Frozen, validated descriptions of runs and studies."""
 
+from overparam.specs.probe import Eigenvalues as Eigenvalues
+from overparam.specs.probe import Measured as Measured
+from overparam.specs.probe import Noise as Noise
+from overparam.specs.probe import Probe as Probe
+from overparam.specs.probe import Probing as Probing
+from overparam.specs.probe import RelativeFlatness as RelativeFlatness
+from overparam.specs.probe import SpectralDensity as SpectralDensity
+from overparam.specs.probe import Surface as Surface
+from overparam.specs.probe import Trace as Trace
+from overparam.specs.probe import WorstCase as WorstCase
 from overparam.specs.run import CNN as CNN
 from overparam.specs.run import MLP as MLP
 from overparam.specs.run import SGD as SGD
@@ -16,8 +26,10 @@ from overparam.specs.run import TrainSpec as TrainSpec
 from overparam.specs.study import Arm as Arm
 from overparam.specs.study import Cell as Cell
 from overparam.specs.study import Claim as Claim
+from overparam.specs.study import Concordance as Concordance
 from overparam.specs.study import Design as Design
 from overparam.specs.study import Difference as Difference
+from overparam.specs.study import Every as Every
 from overparam.specs.study import Level as Level
 from overparam.specs.study import Metric as Metric
 from overparam.specs.study import Point as Point

@@ -6,10 +6,12 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field, PositiveFloat, model_validator
 
 from overparam.identity import Spec
+from overparam.specs.probe import Measured, Probing
 from overparam.specs.run import RunSpec
 
 Preset = Literal["smoke", "laptop", "overnight", "paper"]
-Metric = Literal["test_accuracy", "train_accuracy", "test_loss", "train_loss", "gap"]
+Metric = str
+RUN_METRICS: tuple[Metric, ...] = ("test_accuracy", "train_accuracy", "test_loss", "train_loss", "gap")
 
 
 class Point(Spec):
@@ -20,12 +22,13 @@ class Point(Spec):
 
 
 class Difference(Spec):
-    """Mean over seeds of `metric(a) − metric(b)`, paired by seed."""
+    """Mean over seeds of `metric(a) − metric(b)`, paired by seed; with `scale="log"` of `ln(metric(a)/metric(b))`."""
 
     kind: Literal["difference"] = "difference"
     metric: Metric
     a: Point
     b: Point
+    scale: Literal["linear", "log"] = "linear"
 
 
 class Slope(Spec):
@@ -39,6 +42,33 @@ class Slope(Spec):
     arm: str
 
 
+class Every(Spec):
+    """Several differences that must all hold: an intersection–union test. The part with the largest p is shown."""
+
+    kind: Literal["every"] = "every"
+    parts: tuple[Difference, ...] = Field(min_length=1)
+
+    @property
+    def metric(self) -> Metric:
+        return self.parts[0].metric
+
+
+class Concordance(Spec):
+    """Kendall's τ-b between `metric` and `other` over all runs of an arm, levels and seeds alike.
+
+    Its values per seed are jackknife pseudo-values `nτ − (n − 1)τ₍₋ᵢ₎`: whole seeds are left out, so that the runs of
+    one seed, which share data order and initialization, are never taken for independent.
+    """
+
+    kind: Literal["concordance"] = "concordance"
+    metric: Metric
+    other: Metric
+    arm: str
+
+
+Estimand = Annotated[Difference | Slope | Every | Concordance, Field(discriminator="kind")]
+
+
 class Claim(Spec):
     """A sentence about an estimand, with direction, bounds and test fixed before the runs.
 
@@ -50,7 +80,7 @@ class Claim(Spec):
 
     name: str
     sentence: str
-    estimand: Annotated[Difference | Slope, Field(discriminator="kind")]
+    estimand: Estimand
     test: Literal["superiority", "equivalence", "noninferiority"]
     direction: Literal["greater", "less"] = "greater"
     null: float = 0.0
@@ -99,19 +129,21 @@ class Design(Spec):
     claims: tuple[Claim, ...]
     budget_core_seconds: PositiveFloat | None = None
     caption: str
+    probings: tuple[Probing, ...] = ()
 
     @model_validator(mode="after")
     def _claims_point_at_cells(self) -> "Design":
         cells = {(arm.name, level.level) for arm in self.arms for level in arm.levels}
         arms = {arm.name for arm in self.arms}
+        known = {*RUN_METRICS, *(name for each in self.probings for name in each.probe.metrics)}
         for claim in self.claims:
-            match claim.estimand:
-                case Difference(a=a, b=b):
-                    missing = [p for p in (a, b) if (p.arm, p.level) not in cells]
-                case Slope(arm=name):
-                    missing = [] if name in arms else [Point(arm=name, level="any")]
+            points, named, metrics = _pointed_at(claim.estimand)
+            missing = [f"{p}" for p in points if (p.arm, p.level) not in cells]
+            missing += [f'arm "{name}"' for name in named if name not in arms]
             if missing:
                 raise ValueError(f"claim {claim.name} points at {missing[0]}, which no arm has")
+            if unknown := [metric for metric in metrics if metric not in known]:
+                raise ValueError(f'claim {claim.name} needs "{unknown[0]}"; there are: {", ".join(sorted(known))}')
         if sum(claim.confirmatory for claim in self.claims) > 6:
             raise ValueError("at most six confirmatory claims per study")
         return self
@@ -123,6 +155,30 @@ class Design(Spec):
                 for seed in self.seeds:
                     spec = level.spec.model_copy(update={"seed": seed})
                     yield Cell(arm.name, level.level, seed, spec)
+
+    def probes_of(self, cell: Cell) -> tuple[Measured, ...]:
+        """The probes that are taken of one cell."""
+        return tuple(
+            each.probe
+            for each in self.probings
+            if (each.arms is None or cell.arm in each.arms)
+            and (each.levels is None or cell.level in each.levels)
+            and (each.num_seeds is None or cell.seed in self.seeds[: each.num_seeds])
+        )
+
+
+def _pointed_at(estimand: Estimand) -> tuple[list[Point], list[str], list[Metric]]:
+    """Cells, whole arms and metrics that an estimand needs."""
+    match estimand:
+        case Difference(metric=metric, a=a, b=b):
+            return [a, b], [], [metric]
+        case Slope(metric=metric, arm=arm):
+            return [], [arm], [metric]
+        case Concordance(metric=metric, other=other, arm=arm):
+            return [], [arm], [metric, other]
+        case Every(parts=parts):
+            found = [_pointed_at(part) for part in parts]
+            return [p for points, _, _ in found for p in points], [], [m for _, _, metrics in found for m in metrics]
 
 
 class Study(Spec):

@@ -120,6 +120,17 @@ class Store:
         result["observed"] = result.get("observed", {}) | observed
         _write_sealed(paths.result_file(run), result)
 
+    def has_measurement(self, run_id: RunId, probe_id: str) -> bool:
+        return paths.measurement_file(paths.run_dir(self.root, run_id), probe_id).is_file()
+
+    def measurement(self, run_id: RunId, probe_id: str) -> dict[str, Any]:
+        """The verified record of a probe on a run."""
+        return _read_sealed(paths.measurement_file(paths.run_dir(self.root, run_id), probe_id))
+
+    def add_measurement(self, run_id: RunId, probe_id: str, record: Mapping[str, Any]) -> None:
+        """Keep what a probe measured of a finished run."""
+        _write_sealed(paths.measurement_file(paths.run_dir(self.root, run_id), probe_id), record)
+
     def lock(self, run_id: RunId) -> FileLock:
         """Lock of one run; it vanishes with the process that holds it."""
         file = paths.lock_file(self.root, run_id)

@@ -1,0 +1,125 @@
+"""Experiments: a study at a preset with seeds and overrides settled, or plain runs as a study of one arm."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from overparam.analyse.frame import level_text
+from overparam.overrides import Assignment, OverrideError, applies, apply, parse_assignments, value_at
+from overparam.specs import Arm, Cell, Design, Level, Preset, RunSpec, Study
+from overparam.studies import STUDIES
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A study at one preset, with seeds and overrides settled: cells of runs and the claims about them."""
+
+    study: Study
+    preset: Preset
+    design: Design
+    cells: tuple[Cell, ...]
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def specs(self) -> tuple[RunSpec, ...]:
+        return tuple(cell.spec for cell in self.cells)
+
+
+def experiment(
+    name: str, preset: Preset = "smoke", *, num_seeds: int | None = None, overrides: Sequence[str] = ()
+) -> Experiment:
+    """Look a study up and settle its seeds and overrides.
+
+    Raises:
+        ValueError: no such study or preset, or an override does not fit every run.
+    """
+    if name not in STUDIES:
+        raise ValueError(f'unknown study "{name}"; this version has: {", ".join(STUDIES)}{_nearest(name, STUDIES)}')
+    study = STUDIES[name]
+    if preset not in study.designs:
+        raise ValueError(no_preset(study, preset))
+    design = study.designs[preset]
+    if num_seeds is not None:
+        design = design.model_copy(update={"seeds": tuple(range(num_seeds))})
+    return of_design(study, preset, design, overrides)
+
+
+def no_preset(study: Study, preset: str) -> str:
+    presets = ", ".join(study.designs)
+    return f'study {study.name} has no preset "{preset}"; it has: {presets}{_nearest(preset, study.designs)}'
+
+
+def _nearest(word: str, words: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(words), n=1)
+    return f"; nearest match: {near[0]}" if near else ""
+
+
+def of_design(study: Study, preset: Preset, design: Design, overrides: Sequence[str] = ()) -> Experiment:
+    """A design with its cells laid out, after `--set` assignments to the runs that use their fields.
+
+    Raises:
+        ValueError: an assignment is wrong, no run uses it, or it would change what the study compares.
+    """
+    design = overridden(design, overrides)
+    study = study.model_copy(update={"designs": {**study.designs, preset: design}})
+    return Experiment(study, preset, design, tuple(design.cells()), tuple(overrides))
+
+
+def overridden(design: Design, overrides: Sequence[str]) -> Design:
+    """The design with assignments applied to its levels, or every error at once."""
+    assignments = parse_assignments(overrides)
+    places = [(arm, level) for arm in design.arms for level in arm.levels]
+    unused = [a for a in assignments if not any(_uses(level, a, assignments) for _, level in places)]
+    problems: dict[str, list[str]] = {problem: [] for arm in design.arms for problem in _compared(arm, assignments)}
+    changed: dict[str, list[Level]] = {arm.name: [] for arm in design.arms}
+    for number, (arm, level) in enumerate(places):
+        mine = [a for a in assignments if _uses(level, a, assignments) or (number == 0 and a in unused)]
+        try:
+            changed[arm.name].append(level.model_copy(update={"spec": apply(level.spec, mine)}))
+        except OverrideError as error:
+            for problem in error.problems:
+                problems.setdefault(problem, []).append(f" (arm {arm.name}, level {level_text(level.level)})")
+    if not problems and unused:
+        problems = {f"{path}: no run of this study uses it": [] for path, _ in unused}
+    if problems:
+        raise OverrideError(problem + "".join(where if len(where) == 1 else ()) for problem, where in problems.items())
+    arms = (arm.model_copy(update={"levels": tuple(changed[arm.name])}) for arm in design.arms)
+    claims = (claim.model_copy(update={"comparable": claim.comparable and not overrides}) for claim in design.claims)
+    return design.model_copy(update={"arms": tuple(arms), "claims": tuple(claims)})
+
+
+def _uses(level: Level, assignment: Assignment, assignments: Sequence[Assignment]) -> bool:
+    return applies(level.spec, assignment[0], [path for path, _ in assignments])
+
+
+def _compared(arm: Arm, assignments: Sequence[Assignment]) -> Iterable[str]:
+    """Which assignments would change what an arm compares."""
+    for assignment in assignments:
+        path = assignment[0]
+        values = [value_at(level.spec, path) for level in arm.levels if _uses(level, assignment, assignments)]
+        if path.split(".")[0] in ("seed", "streams"):
+            yield f"{path}: the seeds of a study are its replicates; use --seeds to choose how many"
+        elif any(value != values[0] for value in values):
+            shown = ", ".join(dict.fromkeys(str(value) for value in values))
+            yield f"{path}: its values in arm {arm.name} ({shown}) are what the study compares; leave it as it is"
+
+
+def of_specs(specs: Sequence[RunSpec], overrides: Sequence[str] = ()) -> Experiment:
+    """Plain runs without claims, as a study of one arm: a level is a spec up to its seed.
+
+    Raises:
+        ValueError: no run was given.
+    """
+    if not specs:
+        raise ValueError("no runs were given; give at least one RunSpec")
+    seeds: dict[RunSpec, list[int]] = {}
+    for spec in dict.fromkeys(specs):
+        seeds.setdefault(spec.model_copy(update={"seed": 0}), []).append(spec.seed)
+    levels = tuple(Level(level=f"run {number}", spec=spec) for number, spec in enumerate(seeds))
+    arm = Arm(name="runs", title="Runs", note="", levels=levels)
+    all_seeds = tuple(sorted({spec.seed for spec in specs}))
+    design = Design(seeds=all_seeds, arms=(arm,), claims=(), caption="Runs as given.")
+    study = Study(name="runs", title="Runs", question="", background="", factor="run", designs={"smoke": design})
+    item = of_design(study, "smoke", design, overrides)
+    given = {(f"run {number}", seed) for number, group in enumerate(seeds.values()) for seed in group}
+    return replace(item, cells=tuple(cell for cell in item.cells if (cell.level, cell.seed) in given))

@@ -1,0 +1,176 @@
+"""Probe × run → measurement: where a stored run meets a measure. What is in the store is not measured again."""
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from overparam.execute import Run, execute, read
+from overparam.execution import Execution
+from overparam.measure.eigenvalues import top_eigenvalues
+from overparam.measure.flatness import relative_flatness
+from overparam.measure.perturbation import perturbation_curve
+from overparam.measure.problem import opened
+from overparam.measure.sharpness import worst_case_sharpness
+from overparam.measure.spectrum import spectral_density
+from overparam.measure.surface import loss_surface
+from overparam.measure.trace import hessian_trace
+from overparam.numerics import settled
+from overparam.rng.torch_generators import torch_generator
+from overparam.session import Session
+from overparam.specs.probe import (
+    Eigenvalues,
+    Measured,
+    Noise,
+    RelativeFlatness,
+    SpectralDensity,
+    Surface,
+    Trace,
+    WorstCase,
+    probe_id,
+)
+from overparam.specs.run import RunSpec
+from overparam.store.store import Store
+from overparam.training.timetable import Timetable
+
+Values = dict[str, Any]
+Batch = tuple[Tensor, Tensor]
+
+
+def execute_and_measure(
+    spec: RunSpec,
+    execution: Execution,
+    save_steps: frozenset[int],
+    probes: Iterable[Measured],
+    should_stop: Callable[[], bool],
+) -> Run:
+    """The finished run with every probe's measurement in the store."""
+    run = execute(spec, execution, save_steps, should_stop)
+    store = Store(execution.store)
+    for probe in probes:
+        if not store.has_measurement(run.run_id, probe_id(probe)):
+            run = measure(run, probe)
+    return run
+
+
+def measure(run: Run, probe: Measured) -> Run:
+    """Take one probe of a run at the steps it names and keep the record. A run that diverged has no measurements."""
+    began = time.process_time()
+    rows = [] if run.status == "diverged" else [_at(run, probe, step) for step in steps_of(run, probe)]
+    record = {
+        "probe": probe.model_dump(mode="json"),
+        "rows": rows,
+        "data_digest": run.result["data_digest"],
+        "environment": run.execution.environment,
+        "seconds": time.process_time() - began,
+    }
+    Store(run.execution.store).add_measurement(run.run_id, probe_id(probe), record)
+    return read(run.spec, run.execution)
+
+
+def steps_of(run: Run, probe: Measured) -> list[int]:
+    """Steps of a run at the shares that a probe names."""
+    first, last = run.spec.first_step, int(run.result["steps"])
+    return [first + round(share * (last - first)) for share in probe.at]
+
+
+def _at(run: Run, probe: Measured, step: int) -> Values:
+    state = run.state(step)
+    session = Session(run.spec, run.execution, frozenset())
+    with settled(run.execution):
+        model = session.model()
+        model.load_state_dict({**state.weights, **state.buffers})
+        x, y = (part[: probe.num_examples] for part in session.train)
+        loss = run.spec.train.loss
+        timetable = Timetable(run.spec.train, len(session.train[1]))
+        base = {"step": step, "epoch": step / timetable.steps_per_epoch, "lr": timetable.lr(max(0, step - 1))}
+        found: Values = _without_nan(base | _values(probe, model, loss, (x, y)))
+        return found
+
+
+def _values(probe: Measured, model: nn.Module, loss: Any, data: Batch) -> Values:
+    """Numbers of one probe; its metrics are among them."""
+    generator = torch_generator(0, "probe", probe_id(probe))
+    match probe:
+        case Eigenvalues():
+            return _eigenvalues(probe, model, loss, data, generator)
+        case Noise():
+            return _noise(probe, model, loss, data, generator)
+        case Trace():
+            found = hessian_trace(model, loss, data, max_products=probe.max_products, generator=generator)
+            return {"trace": found.value, "lower": found.lower, "upper": found.upper}
+        case WorstCase():
+            worst = worst_case_sharpness(
+                model,
+                loss,
+                data,
+                radius=probe.radius,
+                norm=probe.norm,
+                adaptive=probe.adaptive,
+                steps=probe.steps,
+                restarts=probe.restarts,
+                generator=generator,
+            )
+            return {probe.metrics[0]: worst.value}
+        case RelativeFlatness():
+            flat = relative_flatness(model, loss, data, probes=probe.probes, generator=generator)
+            return {"relative_flatness": flat.value, "lower": flat.lower, "upper": flat.upper}
+        case SpectralDensity():
+            density = spectral_density(model, loss, data, steps=probe.steps, probes=probe.probes, generator=generator)
+            sizes = {"num_parameters": density.num_parameters, "num_products": density.num_products}
+            return {"nodes": density.nodes.tolist(), "weights": density.weights.tolist(), **sizes}
+        case Surface():
+            surface = loss_surface(model, loss, data, span=probe.span, points=probe.points, generator=generator)
+            return {"coordinates": surface.coordinates.tolist(), "losses": surface.losses.tolist()}
+        case _:
+            raise TypeError(f"no measure is known for {type(probe).__name__}")
+
+
+def _eigenvalues(probe: Eigenvalues, model: nn.Module, loss: Any, data: Batch, generator: torch.Generator) -> Values:
+    found = top_eigenvalues(
+        model, loss, data, which="both", tol=probe.tol, max_products=probe.max_products, generator=generator
+    )
+    with opened(model, loss, data) as problem:
+        mean_loss, _ = problem.risk()
+    top, bottom = (float(value) for value in found.values[:, 0])
+    return {
+        "lambda_max": top,
+        "lambda_min": bottom,
+        "lambda_max_lower": float(found.lower[0, 0]),
+        "lambda_max_upper": float(found.upper[0, 0]),
+        "lambda_min_lower": float(found.lower[1, 0]),
+        "lambda_min_upper": float(found.upper[1, 0]),
+        "residual_max": float(found.residuals[0, 0]),
+        "residual_min": float(found.residuals[1, 0]),
+        "loss": mean_loss,
+        "lambda_max_per_loss": top / mean_loss if mean_loss > 0 else math.nan,
+        "status": found.status,
+        "num_products": found.num_products,
+    }
+
+
+def _noise(probe: Noise, model: nn.Module, loss: Any, data: Batch, generator: torch.Generator) -> Values:
+    sigmas, scale, draws = list(probe.sigmas), probe.scale, probe.draws
+    curve = perturbation_curve(model, loss, data, sigmas, draws=draws, scale=scale, generator=generator)
+    increases = dict(zip(probe.metrics, curve.increase.tolist(), strict=True))
+    return {
+        **increases,
+        "sigma": sigmas,
+        "loss": curve.base_loss,
+        "accuracy": curve.base_accuracy,
+        "increase_lower": curve.increase_lower.tolist(),
+        "increase_upper": curve.increase_upper.tolist(),
+        "accuracies": curve.accuracy_mean.tolist(),
+    }
+
+
+def _without_nan(value: Any) -> Any:
+    """Numbers that are not finite become null, as JSON needs it."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _without_nan(each) for name, each in value.items()}
+    return [_without_nan(each) for each in value] if isinstance(value, list) else value

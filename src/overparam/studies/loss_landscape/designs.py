@@ -1,0 +1,64 @@
+"""The batch-size study's runs, and what is measured of them at each preset."""
+
+from overparam.specs import (
+    Design,
+    Eigenvalues,
+    Noise,
+    Preset,
+    Probing,
+    RelativeFlatness,
+    SpectralDensity,
+    Surface,
+    Trace,
+    WorstCase,
+)
+from overparam.studies.batch_size.designs import DESIGNS as BATCH_SIZE
+from overparam.studies.loss_landscape.claims import ADAPTIVE_SIGMA, SIGMAS, claims
+
+PAPER_SIGMAS = (0.0005, 0.001, *SIGMAS, 0.05)
+ALONG = (0.0, 0.05, 0.15, 0.35, 0.6, 0.85, 1.0)
+EQUAL_EPOCHS = ("equal_epochs",)
+CAPTION = "Curvature and noise are measured on the first {n:,} training examples, in eval mode."
+
+
+def probings(
+    n: int, levels: tuple[float | str, ...], few: tuple[float | str, ...], *, seeds: int
+) -> tuple[Probing, ...]:
+    """λmax, λmin and noise of every run; the dearer measures of some levels at equal epochs, or of a few seeds."""
+    some = {"arms": EQUAL_EPOCHS, "levels": levels}
+    rare = {"arms": EQUAL_EPOCHS, "levels": few, "num_seeds": seeds}
+    adaptive = Noise(num_examples=n, sigmas=(ADAPTIVE_SIGMA / 4, ADAPTIVE_SIGMA / 2, ADAPTIVE_SIGMA), scale="adaptive")
+    return (
+        Probing(probe=Eigenvalues(num_examples=n)),
+        Probing(probe=Noise(num_examples=n, sigmas=PAPER_SIGMAS)),
+        Probing(probe=adaptive),
+        Probing(probe=Trace(num_examples=n), **some),
+        Probing(probe=WorstCase(num_examples=n, radius=1e-3, norm="keskar"), **some),
+        Probing(probe=WorstCase(num_examples=n, radius=0.05, norm="l2", adaptive=True), **some),
+        Probing(probe=RelativeFlatness(num_examples=n), **some),
+        Probing(probe=SpectralDensity(num_examples=n), **rare),
+        Probing(probe=Surface(num_examples=n), **rare),
+        Probing(probe=Eigenvalues(num_examples=n, at=ALONG), **rare),
+    )
+
+
+def _design(preset: Preset, small: int, large: int, n: int, budget: float | None, everything: bool = False) -> Design:
+    source = BATCH_SIZE[preset]
+    levels = tuple(level.level for level in source.arms[0].levels) if everything else (small, 128, large)
+    seeds = len(source.seeds) if everything else 2
+    return Design(
+        seeds=source.seeds,
+        arms=source.arms,
+        claims=claims(small, large, comparable=preset == "paper"),
+        budget_core_seconds=budget,
+        caption=f"{source.caption} {CAPTION.format(n=n)}",
+        probings=probings(n, tuple(dict.fromkeys(levels)), (small, large), seeds=seeds),
+    )
+
+
+DESIGNS: dict[Preset, Design] = {
+    "smoke": _design("smoke", 8, 128, 500, 100.0),
+    "laptop": _design("laptop", 32, 1024, 1000, 3000.0),
+    "overnight": _design("overnight", 32, 1024, 1000, None, everything=True),
+    "paper": _design("paper", 32, 1024, 1000, None, everything=True),
+}
