@@ -25,7 +25,7 @@ from overparam.rng.numpy_generators import numpy_generator
 from overparam.specs import Design, Measured, Preset, RunSpec, Study
 from overparam.studies import STUDIES
 from overparam.sweep import Plan, Planned, Progress, Scheduler, Swept, make_plan
-from overparam.tabulated import frame_of
+from overparam.tabulated import frame_of, readings_of
 
 if TYPE_CHECKING:
     from overparam.costs import CostModel
@@ -95,6 +95,7 @@ def study_result(item: Experiment, execution: Execution, command: str) -> StudyR
         verdicts=verdicts,
         command=command,
         notes=_notes(item, frame),
+        readings=readings_of(item, execution),
         data_notes=_data_notes(item, execution),
     )
 

@@ -131,7 +131,14 @@ def _values(probe: Measured, model: nn.Module, loss: Any, data: Batch) -> Values
 
 def _eigenvalues(probe: Eigenvalues, model: nn.Module, loss: Any, data: Batch, generator: torch.Generator) -> Values:
     found = top_eigenvalues(
-        model, loss, data, which="both", tol=probe.tol, max_products=probe.max_products, generator=generator
+        model,
+        loss,
+        data,
+        which="both",
+        tol=probe.tol,
+        certify=probe.certify,
+        max_products=probe.max_products,
+        generator=generator,
     )
     with opened(model, loss, data) as problem:
         mean_loss, _ = problem.risk()
@@ -153,8 +160,17 @@ def _eigenvalues(probe: Eigenvalues, model: nn.Module, loss: Any, data: Batch, g
 
 
 def _noise(probe: Noise, model: nn.Module, loss: Any, data: Batch, generator: torch.Generator) -> Values:
-    sigmas, scale, draws = list(probe.sigmas), probe.scale, probe.draws
-    curve = perturbation_curve(model, loss, data, sigmas, draws=draws, scale=scale, generator=generator)
+    sigmas = list(probe.sigmas)
+    curve = perturbation_curve(
+        model,
+        loss,
+        data,
+        sigmas,
+        draws=probe.draws,
+        scale=probe.scale,
+        antithetic=probe.antithetic,
+        generator=generator,
+    )
     increases = dict(zip(probe.metrics, curve.increase.tolist(), strict=True))
     return {
         **increases,

@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from overparam.analyse.frame import level_text
+from overparam.analyse.frame import Reading, level_text
 from overparam.execution import Execution
 from overparam.experiments import Experiment
 from overparam.identity import RunId, run_id
@@ -47,6 +47,16 @@ def _measured(item: Experiment, cell: Cell, execution: Execution) -> dict[str, f
         rows = rows_of_probe(cell.spec, probe, execution)
         found |= {name: rows[-1][name] if rows else None for name in probe.metrics}
     return found
+
+
+def readings_of(item: Experiment, execution: Execution) -> tuple[Reading, ...]:
+    """All measurements of an experiment's cells that are in the store."""
+    return tuple(
+        Reading(cell.arm, level_text(cell.level), cell.seed, cell.spec, probe, tuple(rows))
+        for cell in item.cells
+        for probe in item.design.probes_of(cell)
+        if (rows := rows_of_probe(cell.spec, probe, execution))
+    )
 
 
 def rows_of_probe(spec: RunSpec, probe: Measured, execution: Execution) -> list[dict[str, Any]]:

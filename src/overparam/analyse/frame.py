@@ -1,6 +1,8 @@
 """The table of runs and what an estimand takes from it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -8,6 +10,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from overparam.analyse.comparisons import pseudo_values, slopes_per_doubling
+from overparam.specs.probe import Measured
+from overparam.specs.run import RunSpec
 from overparam.specs.study import Concordance, Difference, Slope
 
 FAILED = ("diverged", "collapsed")
@@ -20,6 +24,18 @@ def level_text(level: float | str) -> str:
     ('32', 'full lr 0.1')
     """
     return level if isinstance(level, str) else format(level, "g")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a probe found of the run in one cell, a row for each step it looked at."""
+
+    arm: str
+    level: str
+    seed: int
+    spec: RunSpec
+    probe: Measured
+    rows: tuple[Mapping[str, Any], ...]
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,7 @@ class Solve:
     ends: Ends | None = None
     passes: int = 0
     asymmetry: float = 0.0
+    largest_norm: float = 0.0
     done: bool = False
 
     def __post_init__(self) -> None:
@@ -65,9 +66,9 @@ class Solve:
 
     @property
     def scale(self) -> float:
-        """Estimate of ‖A‖ by the largest Ritz value seen."""
-        seen = [abs(pair.value) for pairs in self.found.values() for pair in pairs]
-        return max([self.krylov.norm, *seen])
+        """Estimate of ‖A‖ over all passes; it never falls, so that what was converged stays so."""
+        self.largest_norm = max(self.largest_norm, self.krylov.norm)
+        return self.largest_norm
 
     def converged(self, side: int) -> list[bool]:
         bound = self.tol * self.scale
@@ -87,7 +88,7 @@ class Solve:
         count = self._wanted()
         if len(theta) < max(count, self.min_steps if self.passes == 0 else MIN_STEPS):
             return False
-        bound = max(self.tol * max(self.scale, float(np.abs(theta).max())), self.krylov.floor)
+        bound = max(self.tol * self.scale, self.krylov.floor)
         places = {1: slice(len(theta) - count, None), -1: slice(0, count)}
         return all(bool((residuals[places[side]] <= bound).all()) for side in self.found)
 
@@ -146,6 +147,7 @@ class Solve:
             "ends": None if self.ends is None else [self.ends.largest, self.ends.smallest],
             "passes": self.passes,
             "asymmetry": self.asymmetry,
+            "largest_norm": self.largest_norm,
             "done": self.done,
             "num_products": self.operator.num_products,
         }
@@ -164,6 +166,7 @@ class Solve:
             self.found[side] = [Pair(v, r, tensors[f"vector/{side}/{i}"].to(like)) for i, (v, r) in pairs]
         self.ends = None if meta["ends"] is None else Ends(*(tuple(end) for end in meta["ends"]))
         self.passes, self.asymmetry, self.done = meta["passes"], meta["asymmetry"], meta["done"]
+        self.largest_norm = meta["largest_norm"]
         self.operator.num_products = meta["num_products"]
 
 

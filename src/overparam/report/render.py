@@ -13,9 +13,11 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from overparam.analyse.claims import Verdict
+from overparam.analyse.frame import Reading
 from overparam.report import numbers, protocol, tables
 from overparam.report.effects import drawable, effects_figure
 from overparam.report.figures import inline, sweep_figure, to_png, to_svg
+from overparam.report.landscape import landscape_drawings
 from overparam.specs.study import Preset, Study
 from overparam.store.store import replace_bytes
 from overparam.version import __version__
@@ -33,6 +35,7 @@ class StudyResult:
     verdicts: tuple[Verdict, ...]
     command: str
     notes: tuple[str, ...] = ()
+    readings: tuple[Reading, ...] = ()
     data_notes: tuple[str, ...] = ()
 
 
@@ -97,6 +100,7 @@ def _section(result: StudyResult, out_dir: Path) -> dict[str, Any]:
         "name": name,
         "sweep": sweep,
         "effects": effects,
+        "drawings": _drawings(result, out_dir),
         "rows": rows,
         "confirmatory": confirmatory,
         "descriptive": [v for v in result.verdicts if not v.claim.confirmatory],
@@ -137,6 +141,16 @@ def _figures(result: StudyResult, rows: list[tables.Row], out_dir: Path) -> tupl
     if not drawable(result.verdicts):
         return sweep, None
     return sweep, _drawn(effects_figure(result.verdicts), f"{name}_effects", out_dir)
+
+
+def _drawings(result: StudyResult, out_dir: Path) -> list[dict[str, Any]]:
+    """Figures of the measurements, if there are any."""
+    design, name = result.study.designs[result.preset], numbers.stem(result.study.name)
+    drawings = landscape_drawings(design, result.frame, result.readings)
+    return [
+        {"alt": each.alt, "caption": each.caption, "art": _drawn(each.figure, f"{name}_{each.name}", out_dir)}
+        for each in drawings
+    ]
 
 
 def _drawn(figure: Figure, stem: str, out_dir: Path) -> Markup:

@@ -2,6 +2,10 @@
 
 from collections.abc import Mapping
 from itertools import cycle
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 # Okabe and Ito's palette, readable with every common colour vision; markers and dashes differ as well.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -26,7 +30,16 @@ RC: Mapping[str, object] = {
 }
 
 
-def looks(names: list[str]) -> dict[str, dict[str, object]]:
+def log_scale(axes: Axes, *names: str) -> None:
+    """Logarithmic axes with plain numbers at the powers of ten; other scripts than the page's are not set."""
+    for name in names:
+        axis = axes.xaxis if name == "x" else axes.yaxis
+        (axes.set_xscale if name == "x" else axes.set_yscale)("log")
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
+
+
+def looks(names: list[str]) -> dict[str, dict[str, Any]]:
     """Colour, marker and dash of each named line, by its position."""
     parts = zip(names, cycle(COLOURS), cycle(MARKERS), cycle(DASHES), strict=False)
     return {name: {"color": c, "marker": m, "linestyle": d} for name, c, m, d in parts}

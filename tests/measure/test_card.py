@@ -1,0 +1,154 @@
+"""The report: which measures a rescaling moves, what is skipped, and that its numbers are those of the measures."""
+
+import json
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from overparam.measure.card import SharpnessReport, sharpness_report
+from overparam.measure.eigenvalues import top_eigenvalues
+from overparam.measure.rescaling import rescaled
+from overparam.rng.torch_generators import torch_generator
+
+SMALL = {"sigmas": (0.01, 0.05), "relative_sigmas": (0.1,)}
+ABSOLUTE = {"lambda_max", "lambda_min", "trace", "noise absolute 0.01", "noise absolute 0.05"}
+WORST = {"worst l2", "worst linf", "worst keskar"}
+INVARIANT = {"noise filter 0.1", "noise adaptive 0.1", "worst adaptive", "pac-bayes adaptive", "relative flatness"}
+
+
+def net(activation: type[nn.Module]) -> nn.Module:
+    model = nn.Sequential(nn.Linear(6, 8), activation(), nn.Linear(8, 8), activation(), nn.Linear(8, 3))
+    generator = torch_generator(0, "weights")
+    for parameter in model.parameters():
+        parameter.data.copy_(0.5 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+def labelled(model: nn.Module) -> tuple[Tensor, Tensor]:
+    x = torch.randn(60, 6, generator=torch_generator(0, "test"))
+    return x, model(x).argmax(1)
+
+
+@pytest.fixture(scope="module")
+def relu() -> SharpnessReport:
+    model = net(nn.ReLU)
+    return sharpness_report(model, "cross_entropy", labelled(model), **SMALL)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def tanh() -> SharpnessReport:
+    model = net(nn.Tanh)
+    return sharpness_report(model, "cross_entropy", labelled(model), **SMALL)  # type: ignore[arg-type]
+
+
+def test_a_rescaling_moves_what_depends_on_the_scale_of_the_weights(relu: SharpnessReport) -> None:
+    assert set(relu.moved) == ABSOLUTE | WORST | {"pac-bayes sigma"}
+    assert {row.name for row in relu.rows if row.invariant} == INVARIANT
+    assert relu.pairs == (("0", "2"), ("2", "4")) and relu.skipped == ()
+    for name in INVARIANT:
+        assert relu[name].rescaled_value == pytest.approx(relu[name].value, rel=1e-4), name
+
+
+def test_each_value_is_that_of_the_measure_on_the_network_and_on_its_copy(relu: SharpnessReport) -> None:
+    model = net(nn.ReLU)
+    data = labelled(model)
+    for m, value in ((model, relu["lambda_max"].value), (rescaled(model, data)[0], relu["lambda_max"].rescaled_value)):
+        assert value == pytest.approx(float(top_eigenvalues(m, "cross_entropy", data, tol=1e-5).values), rel=1e-2)
+    outputs = model(data[0]).detach()
+    assert relu.loss == pytest.approx(float(nn.functional.cross_entropy(outputs, data[1])), rel=1e-5)
+    assert relu.accuracy == 1.0
+
+
+def test_every_interval_holds_its_value(relu: SharpnessReport) -> None:
+    for row in relu.rows:
+        assert row.lower <= row.value <= row.upper, row.name
+
+
+def test_without_a_rescaling_the_report_says_so(tanh: SharpnessReport) -> None:
+    assert all(row.invariant is None and row.rescaled_value is None for row in tanh.rows)
+    assert tanh.pairs == () and tanh.moved == ()
+    assert "no rescaling leaves the outputs of this network as they are" in tanh.to_text()
+
+
+def test_closed_forms_on_a_quadratic() -> None:
+    """Hessian diag(1/2, 9/2) at the minimum, θ = (2, 1)."""
+    model, x = nn.Linear(2, 1, bias=False), torch.tensor([[1.0, 0.0], [0.0, 3.0]])
+    model.weight.data.copy_(torch.tensor([[2.0, 1.0]]))
+    report = sharpness_report(model, "mse", (x, model(x).detach()), radius=0.1, adaptive_radius=0.3, box=0.2)
+    expected = {
+        "lambda_max": 4.5,
+        "lambda_min": 0.5,
+        "trace": 5.0,
+        "worst l2": 0.0225,
+        "worst linf": 0.2**2 * 5.0 / 2,
+        "worst adaptive": 0.3**2 * 4.5 / 2,  # |θ|H|θ| = diag(2, 9/2)
+        "worst keskar": 100 * (0.6**2 * 0.5 + 0.4**2 * 4.5) / 2,
+    }
+    for name, value in expected.items():
+        assert report[name].value == pytest.approx(value, rel=1e-2), name
+
+
+def test_regression_skips_what_needs_classes() -> None:
+    model, x = net(nn.ReLU), torch.randn(20, 6, generator=torch_generator(0, "test"))
+    report = sharpness_report(model, "mse", (x, model(x).detach() + 0.1), **SMALL)  # type: ignore[arg-type]
+    assert dict(report.skipped) == dict.fromkeys(("pac-bayes sigma", "pac-bayes adaptive"), "targets are not classes")
+    assert {row.name for row in report.rows} == (ABSOLUTE | WORST | INVARIANT) - {"pac-bayes adaptive"}
+    assert "skipped pac-bayes sigma: targets are not classes" in report.to_text()
+    assert math.isnan(report.accuracy) and "accuracy" not in report.to_text().splitlines()[-5]
+
+
+def test_only_the_chosen_parameters_are_measured() -> None:
+    """A last bias under mse: the Hessian is the identity, and there is neither filter nor layer."""
+    model, x = net(nn.ReLU), torch.randn(20, 6, generator=torch_generator(0, "test"))
+    report = sharpness_report(model, "mse", (x, model(x).detach()), params="4.bias", **SMALL)  # type: ignore[arg-type]
+    assert report["trace"].value == pytest.approx(3.0, rel=1e-5)
+    assert {"noise filter", "relative flatness"} <= dict(report.skipped).keys()
+    assert report["lambda_max"].invariant is True
+
+
+def test_the_layer_of_relative_flatness_is_the_last_of_the_chosen(tanh: SharpnessReport) -> None:
+    model = net(nn.Tanh)
+    report = sharpness_report(model, "cross_entropy", labelled(model), params=["0", "2"], **SMALL)  # type: ignore[arg-type]
+    assert (report["relative flatness"].note, tanh["relative flatness"].note) == ("2.weight", "4.weight")
+
+
+def test_the_text_has_a_line_for_every_measure(relu: SharpnessReport) -> None:
+    lines = relu.to_text().splitlines()
+    assert lines[0].split() == ["measure", "value", "lower", "upper", "rescaled", "note"]
+    for row, line in zip(relu.rows, lines[1:], strict=False):
+        assert line.startswith(row.name) and f"{row.value:.4g}" in line
+        assert ("moved" in line) is (row.invariant is False) and ("same" in line) is (row.invariant is True)
+    assert f"moved by more than 2%: {', '.join(relu.moved)}" in lines
+
+
+def test_json_holds_plain_finite_values(relu: SharpnessReport, tanh: SharpnessReport) -> None:
+    for report in (relu, tanh):
+        plain = json.loads(json.dumps(report.to_json(), allow_nan=False))
+        assert [row["name"] for row in plain["rows"]] == [row.name for row in report.rows]
+        assert plain["moved"] == list(report.moved) and plain["pairs"] == [list(pair) for pair in report.pairs]
+    assert next(row["upper"] for row in plain["rows"] if row["name"] == "worst l2") is None
+
+
+def test_the_same_call_gives_the_same_numbers_and_leaves_the_model(relu: SharpnessReport) -> None:
+    model = net(nn.ReLU)
+    data, state = labelled(model), torch.get_rng_state()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    again = sharpness_report(model, "cross_entropy", data, **SMALL)  # type: ignore[arg-type]
+    other = sharpness_report(model, "cross_entropy", data, generator=torch_generator(1), **SMALL)  # type: ignore[arg-type]
+    assert again == relu
+    assert other["noise absolute 0.01"].value != relu["noise absolute 0.01"].value
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert model.training and torch.equal(state, torch.get_rng_state())
+
+
+def test_bad_inputs_are_named(relu: SharpnessReport) -> None:
+    model = net(nn.ReLU)
+    data = labelled(model)
+    with pytest.raises(ValueError, match="radius = -1.0; allowed"):
+        sharpness_report(model, "cross_entropy", data, radius=-1.0, **SMALL)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="factor = 1.0; allowed"):
+        sharpness_report(model, "cross_entropy", data, factor=1.0, **SMALL)  # type: ignore[arg-type]
+    with pytest.raises(KeyError, match='no measure "lambda"; there are: lambda_max'):
+        relu["lambda"]
