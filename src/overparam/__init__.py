@@ -14,6 +14,22 @@ if TYPE_CHECKING:
     from overparam.execution import Execution as Execution
     from overparam.laboratory import Results as Results
     from overparam.laboratory import run as run
+    from overparam.measure.card import SharpnessReport as SharpnessReport
+    from overparam.measure.card import sharpness_report as sharpness_report
+    from overparam.measure.eigenvalues import Eigenvalues as Eigenvalues
+    from overparam.measure.eigenvalues import top_eigenvalues as top_eigenvalues
+    from overparam.measure.estimate import Estimate as Estimate
+    from overparam.measure.flatness import pac_bayes_sigma as pac_bayes_sigma
+    from overparam.measure.flatness import relative_flatness as relative_flatness
+    from overparam.measure.perturbation import Curve as Curve
+    from overparam.measure.perturbation import perturbation_curve as perturbation_curve
+    from overparam.measure.sharpness import worst_case_sharpness as worst_case_sharpness
+    from overparam.measure.spectrum import Density as Density
+    from overparam.measure.spectrum import spectral_density as spectral_density
+    from overparam.measure.surface import Surface as Surface
+    from overparam.measure.surface import loss_surface as loss_surface
+    from overparam.measure.trace import hessian_frobenius as hessian_frobenius
+    from overparam.measure.trace import hessian_trace as hessian_trace
     from overparam.specs import CNN as CNN
     from overparam.specs import MLP as MLP
     from overparam.specs import SGD as SGD
@@ -38,6 +54,36 @@ _HOMES = {
     "overparam.execution": ("Execution",),
     "overparam.training.observer": ("Observer",),
     "overparam.laboratory": ("Results", "run"),
+    "overparam.measure.card": (
+        "SharpnessReport",
+        "sharpness_report",
+    ),
+    "overparam.measure.eigenvalues": (
+        "Eigenvalues",
+        "top_eigenvalues",
+    ),
+    "overparam.measure.estimate": ("Estimate",),
+    "overparam.measure.flatness": (
+        "pac_bayes_sigma",
+        "relative_flatness",
+    ),
+    "overparam.measure.perturbation": (
+        "Curve",
+        "perturbation_curve",
+    ),
+    "overparam.measure.sharpness": ("worst_case_sharpness",),
+    "overparam.measure.spectrum": (
+        "Density",
+        "spectral_density",
+    ),
+    "overparam.measure.surface": (
+        "Surface",
+        "loss_surface",
+    ),
+    "overparam.measure.trace": (
+        "hessian_frobenius",
+        "hessian_trace",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

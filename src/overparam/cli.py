@@ -255,6 +255,31 @@ def export(
     say(f"{len(frame)} rows: {out}")
 
 
+@app.command()
+def measure(
+    reference: Annotated[str, typer.Argument(help="FILE.py:factory, which returns a module or (module, (x, y)).")],
+    weights: Annotated[Path | None, typer.Option(help="A safetensors file for the module.")] = None,
+    data: Annotated[str | None, typer.Option(help="A data set by its name, instead of the factory's data.")] = None,
+    examples: Annotated[int, typer.Option(help="How many of its training examples, the first ones.")] = 1000,
+    loss: Annotated[str, typer.Option(help="cross_entropy or mse.")] = "cross_entropy",
+    out: Annotated[Path | None, typer.Option(help="Also write a page, card.html.")] = None,
+    data_dir: DataOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Measure how sharp a model of your own is, and which measures its scale alone can move."""
+    from overparam.report.card import card_page
+    from overparam.store.store import replace_bytes
+    from overparam.userfile import report_on
+
+    with plain_errors(debug):
+        card = report_on(reference, weights, data, data_dir, examples, loss)  # type: ignore[arg-type]
+        if out is not None:
+            replace_bytes(out, card_page(card.to_json(), reference).encode())
+    console.print(escape(card.to_text()), highlight=False, soft_wrap=True)
+    if out is not None:
+        say(f"Card: {out}")
+
+
 @app.command("list")
 def list_studies() -> None:
     """Name the studies, their questions and presets."""

@@ -42,10 +42,13 @@ def _metrics(item: Experiment) -> list[str]:
 
 def _measured(item: Experiment, cell: Cell, execution: Execution) -> dict[str, float | None]:
     """What the probes of a cell found at the end of its run; null where it is not measured."""
-    found: dict[str, float | None] = {}
+    found: dict[str, float | None] = {"probe_seconds": 0.0}
+    store, identity = Store(execution.store), run_id(cell.spec)
     for probe in item.design.probes_of(cell):
-        rows = rows_of_probe(cell.spec, probe, execution)
-        found |= {name: rows[-1][name] if rows else None for name in probe.metrics}
+        if store.has_measurement(identity, probe_id(probe)):
+            record = store.measurement(identity, probe_id(probe))
+            found |= {name: record["rows"][-1][name] if record["rows"] else None for name in probe.metrics}
+            found["probe_seconds"] = (found["probe_seconds"] or 0.0) + record["seconds"]
     return found
 
 
@@ -102,6 +105,7 @@ FRAME_SCHEMA: dict[str, Any] = {
     "steps": pl.Int64,
     "epochs": pl.Float64,
     "seconds": pl.Float64,
+    "probe_seconds": pl.Float64,
     "num_train": pl.Int64,
     "num_test": pl.Int64,
     "data_digest": pl.String,

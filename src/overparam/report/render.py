@@ -120,8 +120,13 @@ def _section(result: StudyResult, out_dir: Path) -> dict[str, Any]:
 
 
 def core_seconds(frame: pl.DataFrame) -> float:
-    """CPU time that the finished runs took, each run once."""
-    return math.fsum(frame.unique("run_id")["seconds"].drop_nulls())
+    """CPU time that the finished runs and their probes took, each run once."""
+    return math.fsum(frame.unique("run_id")["seconds"].drop_nulls()) + probe_seconds(frame)
+
+
+def probe_seconds(frame: pl.DataFrame) -> float:
+    """CPU time of the probes. A run that stands in several arms counts with the arm that asks most of it."""
+    return math.fsum(frame.group_by("run_id").agg(pl.col("probe_seconds").max())["probe_seconds"].drop_nulls())
 
 
 def _provenance(frame: pl.DataFrame) -> list[tuple[str, str]]:
@@ -130,7 +135,7 @@ def _provenance(frame: pl.DataFrame) -> list[tuple[str, str]]:
         ("test examples", _counts(frame["num_test"])),
         ("data digest", ", ".join(tables.texts(frame["data_digest"]))),
         ("numeric environment", " | ".join(tables.texts(frame["environment"]))),
-        ("core-seconds", f"{core_seconds(frame):,.0f}"),
+        ("core-seconds", f"{core_seconds(frame):,.0f}, of which probes {probe_seconds(frame):,.0f}"),
     ]
 
 
