@@ -45,10 +45,9 @@ def cost_of(plan: Plan, experiments: Iterable[Experiment], costs: "CostModel") -
 
 
 def _cost(run: Planned, share: float, costs: "CostModel") -> float:
-    """Training if it is not there yet, or again if a probe looks back into it, and the probes."""
+    """Training if it is not there yet, or once more if it lacks a state that a probe wants, and the probes."""
     spec, probes = run.job.spec, run.job.probes
-    replayed = run.trained and any(len(probe.at) > 1 for probe in probes)
-    training = costs.seconds(spec, share) if replayed or not run.trained else 0.0
+    training = 0.0 if run.trained else costs.seconds(spec, share)
     return training + costs.probe_seconds(spec, probes)
 
 

@@ -20,7 +20,7 @@ from overparam.measure.surface import loss_surface
 from overparam.measure.trace import hessian_trace
 from overparam.numerics import settled
 from overparam.rng.torch_generators import torch_generator
-from overparam.session import Session
+from overparam.session import Interrupted, Session
 from overparam.specs.probe import (
     Eigenvalues,
     Measured,
@@ -47,10 +47,16 @@ def execute_and_measure(
     probes: Iterable[Measured],
     should_stop: Callable[[], bool],
 ) -> Run:
-    """The finished run with every probe's measurement in the store."""
+    """The finished run with every probe's measurement in the store.
+
+    Raises:
+        Interrupted: `should_stop` turned true; what was trained and measured until then is kept.
+    """
     run = execute(spec, execution, save_steps, should_stop)
     store = Store(execution.store)
     for probe in probes:
+        if should_stop():
+            raise Interrupted(f"run {run.run_id} is trained, but not all its probes are taken")
         if not store.has_measurement(run.run_id, probe_id(probe)):
             run = measure(run, probe)
     return run
@@ -59,7 +65,9 @@ def execute_and_measure(
 def measure(run: Run, probe: Measured) -> Run:
     """Take one probe of a run at the steps it names and keep the record. A run that diverged has no measurements."""
     began = time.process_time()
-    rows = [] if run.status == "diverged" else [_at(run, probe, step) for step in steps_of(run, probe)]
+    steps = [] if run.status == "diverged" else probe.looks(run.spec.first_step, int(run.result["steps"]))
+    run = execute(run.spec, run.execution, frozenset(steps))  # one replay for all steps that were not stored
+    rows = [_at(run, probe, step) for step in steps]
     record = {
         "probe": probe.model_dump(mode="json"),
         "rows": rows,
@@ -69,12 +77,6 @@ def measure(run: Run, probe: Measured) -> Run:
     }
     Store(run.execution.store).add_measurement(run.run_id, probe_id(probe), record)
     return read(run.spec, run.execution)
-
-
-def steps_of(run: Run, probe: Measured) -> list[int]:
-    """Steps of a run at the shares that a probe names."""
-    first, last = run.spec.first_step, int(run.result["steps"])
-    return [first + round(share * (last - first)) for share in probe.at]
 
 
 def _at(run: Run, probe: Measured, step: int) -> Values:

@@ -13,6 +13,7 @@ from overparam.specs.probe import Measured, probe_id
 from overparam.specs.run import Rewind, RunSpec
 from overparam.store.store import Store
 from overparam.stored import refuse_unsupported, stored
+from overparam.training.timetable import Timetable
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,20 @@ def make_plan(
     for identity, spec in found.items():
         asked = dict.fromkeys((probes or {}).get(identity, ()))
         unmeasured = tuple(probe for probe in asked if not store.has_measurement(identity, probe_id(probe)))
-        job = Job(identity, spec, frozenset(steps.get(identity, ())), unmeasured)
+        wanted = steps.get(identity, set()).union(*(steps_ahead(spec, probe) for probe in unmeasured))
+        job = Job(identity, spec, frozenset(wanted), unmeasured)
         trained = store.has(identity) and job.save_steps <= {int(step) for step in stored(spec, execution)["states"]}
         parents = frozenset(run_id(parent) for parent in spec.parents())
         runs.append(Planned(job, parents, trained, trained and not unmeasured))
     return Plan(tuple(runs))
+
+
+def steps_ahead(spec: RunSpec, probe: Measured) -> frozenset[int]:
+    """Steps that a probe will want of a run, where they are known before it: its length must follow from the spec."""
+    num_train = spec.data.known_num_train()
+    if len(probe.at) == 1 or num_train is None or spec.train.loss_targets:
+        return frozenset()
+    return frozenset(probe.looks(spec.first_step, Timetable(spec.train, num_train).total_steps))
 
 
 def _collect(spec: RunSpec, found: dict[RunId, RunSpec], steps: dict[RunId, set[int]]) -> None:

@@ -30,6 +30,10 @@ class Measured(Spec):
             raise ValueError("at must be ascending shares of the run, the last of them 1")
         return at
 
+    def looks(self, first: int, last: int) -> list[int]:
+        """Steps of a run from `first` to `last` at which it is measured."""
+        return [first + round(share * (last - first)) for share in self.at]
+
     @property
     def metrics(self) -> tuple[str, ...]:
         raise NotImplementedError
