@@ -23,14 +23,14 @@ from overparam.training.timetable import Timetable
 # of width 32 on digits.
 CNN_IMAGES = {"cifar10": 3_800.0, "digits": 14_000.0}
 MLP_STEP = {8: 0.00035, 32: 0.00037, 128: 0.0006, 500: 0.0008, 1297: 0.0013}
-EVALUATED = {"cifar10": 1 / 8_500, "digits": 1 / 60_000}
+EVALUATED = {("cnn", "cifar10"): 1 / 8_500, ("cnn", "digits"): 1 / 60_000, ("mlp", "digits"): 1 / 500_000}
 NUM_TEST = {"digits": 500, "cifar10": 10_000}
 
 
 def reference(spec: RunSpec, num_train: int) -> Throughput:
     batch_size = Timetable(spec.train, num_train).batch_size
     step = batch_size / CNN_IMAGES[spec.data.name] if isinstance(spec.model, CNN) else MLP_STEP[batch_size]
-    return Throughput(step, EVALUATED[spec.data.name])
+    return Throughput(step, EVALUATED[spec.model.kind, spec.data.name])
 
 
 def fake_examples(spec: DataSpec, data_dir: Path | None) -> SimpleNamespace:

@@ -252,6 +252,8 @@ def _obstacle(found: Sample) -> str | None:
     rates = failure_rates(found)
     if max(rates) != min(rates):
         return f"failure rates differ between the levels ({min(rates):.0%} to {max(rates):.0%})"
+    if found.unusable:
+        return f"{found.unusable} finished runs have no usable value: not measured, or not positive on a log scale"
     if len(found.values) < FEWEST:
         return f"only {len(found.values)} complete seeds; at least {FEWEST} are needed"
     return None

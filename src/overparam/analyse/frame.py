@@ -42,12 +42,14 @@ class Reading:
 class Sample:
     """What an estimand gives on a table: one value per seed, and which runs stood in the way.
 
-    `groups` are the values of the two sides of a difference, empty for a slope.
+    `groups` are the values of the two sides of a difference, empty for others. `unusable` counts the runs that ended
+    well but have no value: not measured, not finite, or not positive where a logarithm is taken.
     """
 
     values: NDArray[np.float64]
     groups: tuple[NDArray[np.float64], ...]
     statuses: tuple[tuple[str, ...], ...]
+    unusable: int = 0
 
 
 def rows_of(frame: pl.DataFrame, estimand: Difference | Slope | Concordance) -> list[pl.DataFrame]:
@@ -66,13 +68,13 @@ def sample(frame: pl.DataFrame, estimand: Difference | Slope | Concordance, *, o
     """Per-seed values of an estimand, over the seeds for which every level has a usable run."""
     tables = rows_of(frame, estimand)
     metrics = [estimand.metric, estimand.other] if isinstance(estimand, Concordance) else [estimand.metric]
+    logarithmic = isinstance(estimand, Difference) and estimand.scale == "log"
     there = pl.all_horizontal(pl.col(metric).is_not_null() & pl.col(metric).is_not_nan() for metric in metrics)
+    there = there & (pl.col(estimand.metric) > 0) if logarithmic else there
+    unusable = sum(len(t.filter((pl.col("status") == "ok") & ~there)) for t in tables)
     usable = [t.filter(there) for t in tables]
     if ok_only:
         usable = [t.filter(pl.col("status") == "ok") for t in usable]
-    logarithmic = isinstance(estimand, Difference) and estimand.scale == "log"
-    if logarithmic:
-        usable = [t.filter(pl.col(estimand.metric) > 0) for t in usable]
     seeds = sorted(set.intersection(*(set(t["seed"]) for t in usable))) if usable else []
     kept = [t.filter(pl.col("seed").is_in(seeds)).sort("seed") for t in usable]
     columns = [t[estimand.metric].to_numpy().astype(np.float64) for t in kept]
@@ -80,15 +82,15 @@ def sample(frame: pl.DataFrame, estimand: Difference | Slope | Concordance, *, o
     match estimand:
         case Difference():
             columns = [np.log(column) for column in columns] if logarithmic else columns
-            return Sample(columns[0] - columns[1], tuple(columns), statuses)
+            return Sample(columns[0] - columns[1], tuple(columns), statuses, unusable)
         case Concordance(other=other):
             others = [t[other].to_numpy().astype(np.float64) for t in kept]
-            return Sample(_taus(columns, others, len(seeds)), (), statuses)
+            return Sample(_taus(columns, others, len(seeds)), (), statuses, unusable)
         case Slope():
             levels = np.array([float(t["level_value"][0]) for t in tables])
             enough = seeds and len(levels) > 1
             values = slopes_per_doubling(levels, np.stack(columns, axis=1)) if enough else np.empty(0)
-            return Sample(values, (), statuses)
+            return Sample(values, (), statuses, unusable)
 
 
 def _taus(columns: list[NDArray[np.float64]], others: list[NDArray[np.float64]], n: int) -> NDArray[np.float64]:

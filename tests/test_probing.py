@@ -1,0 +1,223 @@
+"""Probes travel with runs: planned, measured once, kept with the run, and put into the table."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from overparam.backends.jobs import Job
+from overparam.execute import read, train
+from overparam.execution import Execution
+from overparam.experiments import of_design
+from overparam.identity import run_id
+from overparam.laboratory import carry_out, plan_of, study_result
+from overparam.measure.eigenvalues import top_eigenvalues
+from overparam.paths import measurement_file, run_dir
+from overparam.probing import execute_and_measure
+from overparam.session import Interrupted, Session
+from overparam.specs import (
+    MLP,
+    SGD,
+    Arm,
+    Claim,
+    DataSpec,
+    Design,
+    Difference,
+    Eigenvalues,
+    Every,
+    Level,
+    Measured,
+    Noise,
+    Point,
+    Probing,
+    RelativeFlatness,
+    RunSpec,
+    SpectralDensity,
+    Study,
+    Surface,
+    Trace,
+    TrainSpec,
+    WorstCase,
+)
+from overparam.specs.probe import probe_id
+from overparam.store.store import Store, StoreError
+from overparam.sweep import make_plan, steps_ahead
+from overparam.tabulated import frame_of, readings_of
+
+ALL: tuple[Measured, ...] = (
+    Eigenvalues(num_examples=50),
+    Eigenvalues(num_examples=50, at=(0.0, 0.5, 1.0), certify=None),
+    Noise(num_examples=50, sigmas=(0.01, 0.1)),
+    Noise(num_examples=50, sigmas=(0.1,), scale="adaptive"),
+    Noise(num_examples=50, sigmas=(0.1,), scale="filter", antithetic=False),
+    Trace(num_examples=50, max_products=9),
+    WorstCase(num_examples=50, radius=0.01, norm="l2", steps=3),
+    WorstCase(num_examples=50, radius=0.01, norm="linf", steps=3),
+    WorstCase(num_examples=50, radius=0.01, norm="keskar", steps=3),
+    WorstCase(num_examples=50, radius=0.01, norm="l2", adaptive=True, steps=3),
+    RelativeFlatness(num_examples=50, probes=4),
+    SpectralDensity(num_examples=50, steps=5),
+    Surface(num_examples=50, points=3),
+)
+
+
+def spec(seed: int = 0, lr: float = 0.05, **train: object) -> RunSpec:
+    length = {"optimizer": SGD(lr=lr), "batch_size": 32, "epochs": 2} | train
+    settings = TrainSpec.model_validate(length)
+    return RunSpec(
+        data=DataSpec(name="digits", num_train=100, num_test=50), model=MLP(width=8), train=settings, seed=seed
+    )
+
+
+def never() -> bool:
+    return False
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Execution:
+    execution = Execution(store=tmp_path_factory.mktemp("store"))
+    execute_and_measure(spec(), execution, frozenset(), ALL, never)
+    return execution
+
+
+@pytest.mark.parametrize("probe", ALL, ids=lambda probe: f"{probe.kind}-{probe_id(probe)[:4]}")
+def test_every_probe_gives_its_metrics_and_states_its_cost(measured: Execution, probe: Measured) -> None:
+    """A contract over all members: a new probe without a branch, a metric or a cost is found here."""
+    record = Store(measured.store).measurement(run_id(spec()), probe_id(probe))
+    assert len(record["rows"]) == len(probe.at)
+    for row in record["rows"]:
+        assert all(isinstance(row[name], float) for name in probe.metrics)
+        assert {"step", "epoch", "lr"} <= row.keys()
+    assert record["seconds"] >= 0.0 and probe.forward_passes > 0.0
+    assert type(probe).model_validate(record["probe"]) == probe
+
+
+@pytest.mark.parametrize("probe", ALL, ids=lambda probe: f"{probe.kind}-{probe_id(probe)[:4]}")
+def test_measuring_again_gives_the_same_numbers(measured: Execution, probe: Measured, tmp_path: Path) -> None:
+    again = replace(measured, store=tmp_path)
+    execute_and_measure(spec(), again, frozenset(), [probe], never)
+    first, second = (Store(e.store).measurement(run_id(spec()), probe_id(probe))["rows"] for e in (measured, again))
+    assert first == second
+
+
+def test_a_probe_measures_the_trained_network(measured: Execution) -> None:
+    """Against the same measure on a model put together by hand: other weights or other data would differ."""
+    run = read(spec(), measured)
+    session = Session(spec(), measured, frozenset())
+    model = session.model()
+    model.load_state_dict(run.weights("final"))
+    x, y = session.train
+    found = top_eigenvalues(model, "cross_entropy", (x[:50], y[:50]), which="both", certify=0.06, dtype=torch.float64)
+    row = Store(measured.store).measurement(run.run_id, probe_id(ALL[0]))["rows"][-1]
+    assert row["lambda_max"] == pytest.approx(float(found.values[0, 0]), rel=1e-3)
+    assert row["lambda_min"] == pytest.approx(float(found.values[1, 0]), abs=1e-2 * row["lambda_max"])
+    assert row["lambda_max_lower"] <= row["lambda_max"] <= row["lambda_max_upper"]
+
+
+def test_a_probe_looks_back_at_the_steps_it_names(measured: Execution) -> None:
+    rows = Store(measured.store).measurement(run_id(spec()), probe_id(ALL[1]))["rows"]
+    assert [row["step"] for row in rows] == [0, 4, 8]
+    final = Store(measured.store).measurement(run_id(spec()), probe_id(ALL[0]))["rows"][-1]["lambda_max"]
+    assert rows[-1]["lambda_max"] == pytest.approx(final, rel=1e-2)
+    assert rows[0]["lambda_max"] != pytest.approx(final, rel=1e-2)
+
+
+def test_states_that_probes_want_are_known_before_training() -> None:
+    assert steps_ahead(spec(), ALL[1]) == {0, 4, 8}
+    assert steps_ahead(spec(), ALL[0]) == frozenset()
+    stopped = spec(until_train_loss=0.5, schedule="constant")
+    assert steps_ahead(stopped, ALL[1]) == frozenset()
+    (planned,) = make_plan([spec()], Execution(store=Path("nowhere")), {run_id(spec()): ALL[:2]}).runs
+    assert planned.job.save_steps == {0, 4, 8}
+
+
+def test_the_id_of_a_probe_is_of_its_settings() -> None:
+    assert probe_id(Trace()) == probe_id(Trace(max_products=45))
+    assert len({probe_id(probe) for probe in ALL}) == len(ALL)
+
+
+def test_a_job_survives_its_journey() -> None:
+    job = Job(run_id(spec()), spec(), frozenset({1}), ALL)
+    assert Job.from_json(json.loads(json.dumps(job.to_json()))) == job
+
+
+def test_only_what_is_missing_is_planned(measured: Execution) -> None:
+    extra = Trace(num_examples=50, max_products=6)
+    (planned,) = make_plan([spec()], measured, {run_id(spec()): (*ALL, extra)}).runs
+    assert planned.trained and not planned.cached and planned.job.probes == (extra,)
+    (done,) = make_plan([spec()], measured, {run_id(spec()): ALL}).runs
+    assert done.cached and done.job.probes == ()
+
+
+def test_a_diverged_run_has_a_measurement_without_rows(tmp_path: Path) -> None:
+    """It is measured as far as it can be, so that the study does not plan it for ever."""
+    wild, execution = spec(lr=1e6), Execution(store=tmp_path)
+    run = execute_and_measure(wild, execution, frozenset(), ALL[:1], never)
+    assert run.status == "diverged"
+    assert Store(tmp_path).measurement(run.run_id, probe_id(ALL[0]))["rows"] == []
+
+
+def test_a_stop_between_probes_keeps_what_was_measured(tmp_path: Path) -> None:
+    execution = Execution(store=tmp_path)
+    train(spec(), store=tmp_path)
+    answers = iter([False, True])
+    with pytest.raises(Interrupted, match="not all its probes"):
+        execute_and_measure(spec(), execution, frozenset(), [ALL[5], ALL[2]], lambda: next(answers, True))
+    store = Store(tmp_path)
+    assert store.has_measurement(run_id(spec()), probe_id(ALL[5]))
+    assert not store.has_measurement(run_id(spec()), probe_id(ALL[2]))
+
+
+def test_a_damaged_measurement_is_refused(measured: Execution, tmp_path: Path) -> None:
+    execution = replace(measured, store=tmp_path)
+    execute_and_measure(spec(), execution, frozenset(), ALL[5:6], never)
+    file = measurement_file(run_dir(tmp_path, run_id(spec())), probe_id(ALL[5]))
+    file.write_text(file.read_text().replace('"trace": ', '"trace": 1'))
+    with pytest.raises(StoreError, match="damaged"):
+        Store(tmp_path).measurement(run_id(spec()), probe_id(ALL[5]))
+
+
+def design(claims: tuple[Claim, ...] = ()) -> Design:
+    levels = tuple(Level(level=size, spec=spec(batch_size=size, epochs=40)) for size in (16, 32))
+    arms = tuple(Arm(name=name, title=name, note="", levels=levels) for name in ("a", "b"))
+    probings = (
+        Probing(probe=Noise(num_examples=50, sigmas=(0.05, 0.1))),
+        Probing(probe=Trace(num_examples=50, max_products=6), arms=("a",), levels=(32,), num_seeds=2),
+    )
+    return Design(seeds=(0, 1, 2), arms=arms, claims=claims, caption="", probings=probings)
+
+
+def test_a_study_of_probes_end_to_end(tmp_path: Path) -> None:
+    """Workers measure, the table holds the numbers in their cells only, and an intersection–union claim is judged."""
+    parts = tuple(
+        Difference(metric=f"absolute_noise_{s}", a=Point(arm="a", level=16), b=Point(arm="a", level=32), scale="log")
+        for s in ("0.05", "0.1")
+    )
+    claim = Claim(name="c", sentence="s", estimand=Every(parts=parts), test="superiority", margin=0.4, pilot_sd=0.5)
+    study = Study(name="s", title="S", question="", background="", factor="f", designs={"smoke": design((claim,))})
+    item, execution = of_design(study, "smoke", study.designs["smoke"]), Execution(store=tmp_path)
+    swept = carry_out(plan_of([item], execution), {}, execution, workers=2)
+    assert not swept.failures
+    frame = frame_of(item, execution)
+    assert frame["absolute_noise_0.1"].is_not_null().all()
+    traced = frame.filter(frame["trace"].is_not_null()).select("arm", "level", "seed").rows()
+    assert sorted(traced) == [("a", "32", 0), ("a", "32", 1)]
+    assert (frame["probe_seconds"] > 0).all()
+    assert len(readings_of(item, execution)) == 12 + 2
+    (verdict,) = study_result(item, execution, "command").verdicts
+    assert verdict.n == 3 and any("weakest of 2 parts" in caveat for caveat in verdict.caveats)
+    assert not plan_of([item], execution).missing
+
+
+def test_a_claim_must_ask_for_a_metric_that_something_gives() -> None:
+    difference = Difference(metric="lambda_max", a=Point(arm="a", level=16), b=Point(arm="a", level=32))
+    claim = Claim(name="c", sentence="s", estimand=difference, test="superiority", margin=0.4, pilot_sd=0.5)
+    with pytest.raises(ValueError, match='claim c needs "lambda_max"; there are: .*trace'):
+        design((claim,))
+
+
+def test_shares_end_at_the_end() -> None:
+    with pytest.raises(ValueError, match="ascending shares of the run, the last of them 1"):
+        Trace(at=(0.5,))
