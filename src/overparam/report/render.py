@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from overparam.analyse.claims import Verdict
 from overparam.analyse.frame import Reading
+from overparam.analyse.joint import Correlation, correlations
 from overparam.report import numbers, protocol, tables
 from overparam.report.effects import drawable, effects_figure
 from overparam.report.figures import inline, sweep_figure, to_png, to_svg
@@ -81,6 +82,7 @@ def _json(result: StudyResult) -> dict[str, Any]:
         "notes": [*result.notes, *result.data_notes],
         "claims": [tables.verdict_row(verdict) for verdict in result.verdicts],
         "cells": tables.cell_rows(design, result.frame),
+        "correlations": [asdict(each) for each in _correlations(result)],
     }
 
 
@@ -101,6 +103,7 @@ def _section(result: StudyResult, out_dir: Path) -> dict[str, Any]:
         "sweep": sweep,
         "effects": effects,
         "drawings": _drawings(result, out_dir),
+        "correlations": _correlations(result),
         "rows": rows,
         "confirmatory": confirmatory,
         "descriptive": [v for v in result.verdicts if not v.claim.confirmatory],
@@ -109,6 +112,7 @@ def _section(result: StudyResult, out_dir: Path) -> dict[str, Any]:
             word: sum(v.verdict == word for v in confirmatory) for word in ("supported", "refuted", "inconclusive")
         },
         "caption": _caption(result, rows),
+        "titles": {arm.name: arm.title for arm in design.arms},
         "shared": protocol.shared(design),
         "arms": [(arm, protocol.by_arm(arm, design)) for arm in design.arms],
         "caveats": [*result.notes, *_caveats(rows)],
@@ -156,6 +160,13 @@ def _drawings(result: StudyResult, out_dir: Path) -> list[dict[str, Any]]:
         {"alt": each.alt, "caption": each.caption, "art": _drawn(each.figure, f"{name}_{each.name}", out_dir)}
         for each in drawings
     ]
+
+
+def _correlations(result: StudyResult) -> list[Correlation]:
+    """Measures of sharpness against the gap; the arm of equal train loss first."""
+    metrics = [name for each in result.study.designs[result.preset].probings for name in each.probe.metrics]
+    wanted = [name for name in dict.fromkeys(metrics) if not name.endswith(("_upper", "_lower"))]
+    return correlations(result.frame, ("equal_loss", "equal_epochs"), wanted)
 
 
 def _drawn(figure: Figure, stem: str, out_dir: Path) -> Markup:
