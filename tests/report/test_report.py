@@ -55,6 +55,7 @@ def made_up(design: Design, missing: bool = False) -> pl.DataFrame:
                 "steps": None if missing else 100,
                 "epochs": None if missing else 10.0,
                 "seconds": None if missing else 1.0,
+                "probe_seconds": 0.0,
                 "num_train": None if missing else 1297,
                 "num_test": None if missing else 500,
                 "data_digest": None if missing else "d" * 32,
