@@ -108,6 +108,53 @@ def test_fewer_seeds_are_noted(finished: Path) -> None:
     assert "3 seeds instead of the preset's 5." in record["studies"][0]["notes"]
 
 
+FACTORY = """
+import torch
+from torch import nn
+
+def build():
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
+    with torch.no_grad():
+        for i, p in enumerate(model.parameters()):
+            p.copy_(torch.sin(torch.arange(p.numel(), dtype=torch.float32) * (i + 1)).reshape(p.shape))
+    x = torch.cos(torch.arange(80, dtype=torch.float32)).reshape(20, 4)
+    return model, (x, torch.arange(20) % 3)
+
+def only():
+    return build()[0]
+
+number = 3
+"""
+
+
+def test_a_model_of_ones_own_is_measured(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(FACTORY)
+    done = overparam("measure", "mine.py:build", "--out", "card.html", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^lambda_max +[\d.]+", done.stdout, re.M) and "rescaled by 4" in done.stdout
+    page = (tmp_path / "card.html").read_text()
+    assert "lambda_max" in page and "relative flatness" in page
+
+
+@pytest.mark.parametrize(
+    ("reference", "extra", "message"),
+    [
+        ("mine.py", [], "write FILE.py:factory"),
+        ("other.py:build", [], "there is no file other.py"),
+        ("mine.py:nothing", [], 'has no function "nothing"'),
+        ("mine.py:number", [], 'has no function "number"'),
+        ("mine.py:only", [], "name some with --data"),
+        ("mine.py:build", ["--weights", "none.safetensors"], "cannot be read as safetensors"),
+        ("mine.py:build", ["--loss", "hinge"], 'unknown loss "hinge"'),
+    ],
+)
+def test_what_cannot_be_measured_is_a_sentence(tmp_path: Path, reference: str, extra: list[str], message: str) -> None:
+    (tmp_path / "mine.py").write_text(FACTORY)
+    done = overparam("measure", reference, *extra, folder=tmp_path)
+    assert done.returncode == 2
+    assert message in " ".join(done.stderr.split()) and "Traceback" not in done.stderr
+
+
 def test_set_wins_over_a_file(finished: Path) -> None:
     (finished / "fields.yaml").write_text("train:\n  epochs: 9\n  steps: 20\ndata: {num_train: 100, num_test: 100}\n")
     same = overparam(

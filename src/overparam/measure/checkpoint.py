@@ -18,7 +18,8 @@ def fingerprint(problem: Problem, settings: Mapping[str, object]) -> str:
     """Digest of weights, data, loss and settings: what must be the same for a solve to be gone on with."""
     digest = hashlib.blake2b(json.dumps(settings, sort_keys=True, default=str).encode(), digest_size=16)
     loss = problem.loss if isinstance(problem.loss, str) else getattr(problem.loss, "__qualname__", "callable")
-    digest.update(f"{loss} {problem.layout}".encode())
+    value = problem.risk()  # of the function itself: other activations or losses have the same names and weights
+    digest.update(f"{loss} {problem.layout} {value} {problem.model}".encode())
     for tensor in (problem.theta, *problem.fixed.values(), *(each for chunk in problem.chunks for each in chunk)):
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
@@ -44,10 +45,15 @@ def load(file: Path, expected: str) -> tuple[dict[str, Tensor], dict[str, Any]] 
         with safe_open(file, framework="pt") as content:
             meta: dict[str, Any] = json.loads(content.metadata()["meta"])
             tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
-    except (SafetensorError, ValueError, KeyError, TypeError):
-        raise ValueError(f"checkpoint {file} is damaged; delete it to start anew") from None
-    if meta["fingerprint"] != expected:
+            whose = meta["fingerprint"]
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError):
+        raise damaged(file) from None
+    if whose != expected:
         raise ValueError(
             f"checkpoint {file} belongs to another model, other data or other settings; delete it or name another file"
         )
     return tensors, meta
+
+
+def damaged(file: Path) -> ValueError:
+    return ValueError(f"checkpoint {file} is damaged; delete it to start anew")

@@ -116,19 +116,20 @@ class SecondOrder(TorchFunctionMode):
 
     def batch_norm(
         self,
-        x: Tensor,
-        mean: Tensor | None,
-        var: Tensor | None,
+        input: Tensor,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
         weight: Tensor | None = None,
         bias: Tensor | None = None,
         training: bool = False,
         momentum: float = 0.1,
         eps: float = 1e-5,
     ) -> Tensor:
-        source, version, call = self.seen.get(id(x), (None, 0, None))
+        mean, var = running_mean, running_var
+        source, version, call = self.seen.get(id(input), (None, 0, None))
         changed = source is None or source._version != version  # an in-place activation may stand in between
         if training or mean is None or var is None or call is None or changed:
-            return F.batch_norm(x, mean, var, weight, bias, training, momentum, eps)
+            return F.batch_norm(input, mean, var, weight, bias, training, momentum, eps)
         inside, w, b, geometry = call
         scale = (var + eps).rsqrt() if weight is None else weight * (var + eps).rsqrt()
         shift = scale * ((0.0 if b is None else b) - mean) + (0.0 if bias is None else bias)
@@ -136,7 +137,7 @@ class SecondOrder(TorchFunctionMode):
 
 
 def _plain(
-    x: Tensor,
+    input: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
     stride: int | Sequence[int] = 1,
@@ -145,9 +146,9 @@ def _plain(
     groups: int = 1,
 ) -> tuple[Tensor, Tensor, Tensor | None, Geometry] | None:
     """The call as tensors and geometry, or `None` for the forms that stay PyTorch's: named padding, no batch axis."""
-    if isinstance(padding, str) or x.ndim != 4:
+    if isinstance(padding, str) or input.ndim != 4:
         return None
-    return x, weight, bias, (_pair(stride), _pair(padding), _pair(dilation), groups)
+    return input, weight, bias, (_pair(stride), _pair(padding), _pair(dilation), groups)
 
 
 def _pair(value: int | Sequence[int]) -> list[int]:

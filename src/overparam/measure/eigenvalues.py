@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from overparam.measure import checkpoint as file
 from overparam.measure.gram import gram_pairs, gram_pays
 from overparam.measure.lanczos import steps_to_certify
-from overparam.measure.operators import Curvature, CurvatureOperator
+from overparam.measure.operators import Curvature, CurvatureOperator, refuse_unknown_curvature
 from overparam.measure.problem import Data, Loss, Problem, opened
 from overparam.measure.solve import CONFIDENCE, MIN_STEPS, Pair, Solve, Which
 from overparam.rng.torch_generators import torch_generator
@@ -87,10 +87,13 @@ def top_eigenvalues(
     ([4.5, 0.5], 'converged')
     """
     _refuse(k, which, tol, max_products, certify)
+    refuse_unknown_curvature(curvature)
     generator = generator or torch_generator(0, "lanczos")
     with opened(model, loss, data, params=params, dtype=dtype) as problem:
         if which == "largest" and gram_pays(problem, curvature, _num_outputs(problem)):
-            return _by_gram(problem, curvature, k)
+            found = gram_pairs(problem, curvature, min(k, problem.num_parameters))
+            if found is not None:
+                return _by_gram(problem, curvature, *found)
         operator = CurvatureOperator(problem, curvature)
         steps = 0 if certify is None else steps_to_certify(certify, operator.size, 1.0 - CONFIDENCE)
         solve = Solve(operator, k, which, tol, max_products, generator, max(steps, MIN_STEPS))
@@ -124,7 +127,10 @@ def _run(solve: Solve, problem: Problem, settings: dict[str, object], path: Path
         return
     own = file.fingerprint(problem, settings)
     if (saved := file.load(path, own)) is not None:
-        solve.restore(*saved)
+        try:
+            solve.restore(*saved)
+        except (KeyError, TypeError, ValueError, RuntimeError):
+            raise file.damaged(path) from None
 
     def save(solve: Solve) -> None:
         if solve.done or solve.operator.num_products % SAVE_EVERY == 0:
@@ -175,7 +181,7 @@ def _row(solve: Solve, side: int) -> tuple[Tensor, ...]:
     empty = torch.full((solve.operator.size,), math.nan, dtype=solve.operator.dtype, device=solve.operator.device)
     pairs += [Pair(math.nan, math.inf, empty)] * missing
     bounds += [(-math.inf, math.inf)] * missing
-    flags = [*solve.converged(side)[: solve.k]]
+    flags = solve.converged(side)
     order = list(range(solve.k))[::side]
     columns = (
         torch.tensor([pairs[i].value for i in order], dtype=torch.float64),
@@ -188,19 +194,16 @@ def _row(solve: Solve, side: int) -> tuple[Tensor, ...]:
     return *columns, torch.stack([pairs[i].vector for i in order])
 
 
-def _by_gram(problem: Problem, curvature: Curvature, k: int) -> Eigenvalues:
+def _by_gram(problem: Problem, curvature: Curvature, values: Tensor, vectors: Tensor, residuals: Tensor) -> Eigenvalues:
     """Exact but for rounding: every eigenvalue has its index."""
-    values, vectors = gram_pairs(problem, curvature, k)
-    rounding = 8.0 * torch.finfo(problem.theta.dtype).eps * problem.num_examples**0.5 * float(values.max())
-    residuals = torch.full_like(values, rounding)
     yes = torch.ones(len(values), dtype=torch.bool)
     return Eigenvalues(
         values=values.cpu(),
         residuals=residuals.cpu(),
-        lower=(values - rounding).cpu(),
-        upper=(values + rounding).cpu(),
+        lower=(values - residuals).cpu(),
+        upper=(values + residuals).cpu(),
         confidence=1.0,
-        vectors=vectors,
+        vectors=vectors.to(problem.theta.dtype),
         status="converged",
         num_products=0,
         converged=yes,

@@ -12,6 +12,7 @@ from overparam.measure.operators import Curvature
 from overparam.measure.problem import Batch, Problem
 
 MAX_ROWS = 1024
+RANK = 1e-6  # of the largest eigenvalue: below it an eigenvalue of the Gram matrix counts as rounding
 MAX_BYTES = 2**30
 
 
@@ -31,13 +32,28 @@ def gram_rows(problem: Problem, curvature: Curvature) -> Tensor:
     return scaled
 
 
-def gram_pairs(problem: Problem, curvature: Curvature, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest eigenvalues (k,), descending, float64, and their unit vectors (k, P)."""
-    rows = gram_rows(problem, curvature)
-    values, left = torch.linalg.eigh(rows.double() @ rows.double().T)
+def gram_values(problem: Problem, curvature: Curvature) -> Tensor:
+    """All eigenvalues of `M Mᵀ/N`, descending, float64: the non-zero ones are those of the curvature."""
+    rows = gram_rows(problem, curvature).double()
+    values: Tensor = torch.linalg.eigvalsh(rows @ rows.T)
+    return values.flip(0).clamp_min(0.0)
+
+
+def gram_pairs(problem: Problem, curvature: Curvature, k: int) -> tuple[Tensor, Tensor, Tensor] | None:
+    """The k largest eigenvalues (k,), descending, their unit vectors (k, P) and residuals (k,); float64.
+
+    `None` if the matrix has fewer than k eigenvalues above rounding: its Gram matrix does not know vectors of the rest.
+    """
+    rows = gram_rows(problem, curvature).double()
+    values, left = torch.linalg.eigh(rows @ rows.T)
     values, left = values.flip(0)[:k], left.flip(1)[:, :k]
-    vectors = left.T.to(rows.dtype) @ rows
-    return values.clamp_min(0.0), vectors / torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    if len(values) < k or not bool(values[-1] > RANK * values[0]):
+        return None
+    vectors = left.T @ rows
+    vectors = vectors / torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    residuals = torch.linalg.vector_norm((vectors @ rows.T) @ rows - values.unsqueeze(1) * vectors, dim=1)
+    rounding = 8.0 * float(torch.finfo(problem.theta.dtype).eps) * len(rows) ** 0.5 * float(values[0])
+    return values, vectors, residuals.clamp_min(rounding)
 
 
 def _chunk_rows(problem: Problem, curvature: Curvature, chunk: Batch) -> Tensor:

@@ -25,6 +25,8 @@ KW = 1.648  # Kuczyński and Woźniakowski (1992), theorem 4.1 b
 class Krylov:
     """A Lanczos process that can be stopped, saved and gone on with. `basis[j]` is q_{j+1}; `locked` rows stay out.
 
+    `outer_norm` is what earlier processes know of ‖A‖: rounding is relative to that, even in a space where A is small.
+
     When the process meets an invariant subspace it goes on from a fresh random direction with β = 0, until the whole
     space is used up; `exhausted` is then true and T has the whole spectrum outside the locked rows.
     """
@@ -35,6 +37,8 @@ class Krylov:
     basis: Tensor = field(init=False)
     alphas: list[float] = field(default_factory=list)
     betas: list[float] = field(default_factory=list)
+    outer_norm: float = 0.0
+    coupling: list[list[float]] = field(default_factory=list)
     broken: bool = False
     asymmetry: float = 0.0
 
@@ -59,6 +63,7 @@ class Krylov:
         """One product: extends T by one row, and the basis by one vector unless the space is used up."""
         j = self.steps
         w = self.operator(self.basis[j])
+        self.coupling.append((self.locked @ w).double().tolist())
         inside = self.basis[: j + 1]
         coefficients = self._against(inside, w)
         self._note_asymmetry(coefficients)
@@ -108,10 +113,10 @@ class Krylov:
 
     @property
     def norm(self) -> float:
-        """Estimate of ‖A‖ outside the locked vectors, between ‖T‖ and twice that: the largest row sum of T."""
+        """Estimate of ‖A‖: the largest row sum of T, between ‖T‖ and twice that, or what is known from outside."""
         a, b = np.abs(self.alphas), np.abs(self.betas)
         before, after = np.concatenate([[0.0], b])[: len(a)], np.concatenate([b, [0.0]])[: len(a)]
-        return float((a + before + after).max(initial=0.0))
+        return float((a + before + after).max(initial=self.outer_norm))
 
     @property
     def floor(self) -> float:
@@ -119,9 +124,14 @@ class Krylov:
         return 8.0 * float(torch.finfo(self.operator.dtype).eps) * math.sqrt(self.steps) * self.norm
 
     def ritz(self) -> tuple[Floats, Floats, Floats]:
-        """Ritz values ascending, their residuals `β_m |s_m|` (at least the rounding floor), and T's eigenvectors."""
+        """Ritz values ascending, their residuals, and T's eigenvectors.
+
+        The residual has a part outside the space, `β_m |s_m|`, and one along the locked vectors, which are eigenvectors
+        only to their own residuals; it is at least the rounding floor.
+        """
         theta, s = eigh_tridiagonal(np.array(self.alphas), np.array(self.betas[:-1]))
-        residuals = np.maximum(self.betas[-1] * np.abs(s[-1]), self.floor)
+        along = np.linalg.norm(np.array(self.coupling).reshape(self.steps, -1).T @ s, axis=0)
+        residuals = np.maximum(np.hypot(self.betas[-1] * np.abs(s[-1]), along), self.floor)
         return theta.astype(np.float64), residuals.astype(np.float64), s.astype(np.float64)
 
     def vectors(self, s: Floats) -> Tensor:

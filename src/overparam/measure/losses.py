@@ -24,9 +24,20 @@ def cross_entropy_per_example(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def mse_per_example(outputs: Tensor, labels: Tensor) -> Tensor:
-    """½‖f − y‖² with y one-hot if the labels are integers, shape (N,)."""
-    targets = labels if labels.is_floating_point() else F.one_hot(labels, outputs.shape[1]).to(outputs.dtype)
+    """½‖f − y‖² with y one-hot if the labels are integers, shape (N,).
+
+    Raises:
+        ValueError: targets that are no labels have another shape than the outputs.
+    """
+    targets = labels if labels.is_floating_point() else one_hot(labels, outputs)
+    if targets.shape != outputs.shape:
+        raise ValueError(f"mse: targets of shape {tuple(targets.shape)} for outputs of shape {tuple(outputs.shape)}")
     return 0.5 * (outputs - targets).square().sum(1)
+
+
+def one_hot(labels: Tensor, like: Tensor) -> Tensor:
+    """Rows (N, C) with a 1 at the label; unlike PyTorch's it looks at no value, so that it can be vectorized."""
+    return (labels.unsqueeze(1) == torch.arange(like.shape[1], device=like.device)).to(like.dtype)
 
 
 def per_example(loss: LossName, outputs: Tensor, labels: Tensor) -> Tensor:

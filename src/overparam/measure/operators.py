@@ -6,7 +6,8 @@ and a Gauss–Newton product 4F, without a second forward pass. Where all graphs
 the chunks beyond are built anew for every product.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
 import torch
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from overparam.measure.convolution import SecondOrder
+from overparam.measure.graphs import graph_bytes, refuse_once_differentiable
 from overparam.measure.problem import Batch, Problem
 
 Curvature = Literal["hessian", "ggn", "fisher", "empirical_fisher"]
@@ -51,6 +53,14 @@ class MatrixOperator:
         return vectors @ self.matrix
 
 
+@dataclass(frozen=True)
+class Linearized:
+    """The products of one chunk, and the tensors whose graph they replay."""
+
+    product: Product
+    roots: Sequence[Tensor]
+
+
 class CurvatureOperator:
     """`v ↦ C v` with C the chosen curvature of a problem's mean loss.
 
@@ -66,46 +76,43 @@ class CurvatureOperator:
     def __init__(
         self, problem: Problem, curvature: Curvature = "hessian", *, max_graph_bytes: int = MAX_GRAPH_BYTES
     ) -> None:
-        if curvature not in CURVATURES:
-            raise ValueError(f'unknown curvature "{curvature}"; allowed: {", ".join(CURVATURES)}')
+        refuse_unknown_curvature(curvature)
         if curvature == "fisher" and not isinstance(problem.loss, str):
             raise ValueError('the exact Fisher needs a loss that is a likelihood: "cross_entropy" or "mse"')
         self.problem, self.curvature = problem, curvature
         self.size, self.dtype, self.device = problem.num_parameters, problem.theta.dtype, problem.theta.device
         self.num_products = 0
         self.fallback: str | None = None
-        self.kept: list[Product | Batch] = []
+        self.kept: list[Linearized | Batch] = []
         self._try(lambda: self._keep(max_graph_bytes))
 
     def __call__(self, vectors: Tensor) -> Tensor:
         self.num_products += 1 if vectors.ndim == 1 else len(vectors)
         found = None if self.fallback else self._try(lambda: self._sum(vectors))
-        return self._differences(vectors) if found is None else found / self.problem.num_examples
+        found = self._differences(vectors) if found is None else found / self.problem.num_examples
+        if not bool(found.isfinite().all()):
+            raise ValueError("the loss or a derivative of it is not finite on some example of the data")
+        return found
 
     def _sum(self, vectors: Tensor) -> Tensor:
         total = torch.zeros_like(vectors)
         for kept in self.kept:
-            total += (self._linearized(kept) if isinstance(kept, tuple) else kept)(vectors)
+            total += (self._linearized(kept) if isinstance(kept, tuple) else kept).product(vectors)
         return total
 
     def _keep(self, max_graph_bytes: int) -> None:
-        chunks = self.problem.chunks
-        graphs = len(chunks) if len(chunks) == 1 else max_graph_bytes // max(1, self.graph_bytes(chunks[0]))
-        self.kept = [self._linearized(chunk) if i < graphs else chunk for i, chunk in enumerate(chunks)]
+        """Keep the graphs of the first chunks, as many as fit; the rest of the chunks stay as they are."""
+        held = 0
+        for chunk in self.problem.chunks:
+            linear = self._linearized(chunk) if held <= max_graph_bytes else None
+            held += 0 if linear is None else graph_bytes(linear.roots)
+            self.kept.append(chunk if linear is None or held > max_graph_bytes else linear)
 
     def graph_bytes(self, chunk: Batch) -> int:
         """Bytes that the graph of a chunk holds."""
-        storages: dict[int, int] = {}
+        return graph_bytes(self._linearized(chunk).roots)
 
-        def note(tensor: Tensor) -> Tensor:
-            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-            return tensor.detach()  # an output that holds its own graph would never be freed
-
-        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            self._linearized(chunk)
-        return sum(storages.values())
-
-    def _linearized(self, chunk: Batch) -> Product:
+    def _linearized(self, chunk: Batch) -> Linearized:
         if self.curvature == "hessian":
             return hessian_product(self.problem, chunk)
         return gauss_newton_product(self.problem, chunk, of_losses=self.curvature == "empirical_fisher")
@@ -126,31 +133,34 @@ class CurvatureOperator:
         return central_difference(self.problem, vectors)
 
 
+def refuse_unknown_curvature(curvature: str) -> None:
+    if curvature not in CURVATURES:
+        raise ValueError(f'unknown curvature "{curvature}"; allowed: {", ".join(CURVATURES)}')
+
+
 def _lacks_derivative(error: Exception) -> bool:
     text = str(error)
-    return "derivative for" in text or "once_differentiable" in text or "double backward" in text.lower()
+    return any(sign in text for sign in ("derivative for", "differentiate twice", "double backward"))
 
 
-def hessian_product(problem: Problem, chunk: Batch) -> Product:
+def hessian_product(problem: Problem, chunk: Batch) -> Linearized:
     """`v ↦ Σ_chunk ∇²ℓ_i v`, from one gradient graph that is kept: reverse over reverse."""
     x, y = chunk
     leaves = problem.leaves()
     with SecondOrder() as forms:
         loss = problem.losses(problem.outputs(leaves, x), y).sum()
-    grads = torch.autograd.grad(loss, tuple(leaves.values()), create_graph=True, materialize_grads=True)
-    names = [name for name, grad in zip(leaves, grads, strict=True) if grad.requires_grad]
-    curved = [grad for grad in grads if grad.requires_grad]
+    names, curved = _gradients(loss, leaves)
+    if not curved:  # a loss that is linear in the parameters, or does not depend on them
+        return Linearized(torch.zeros_like, [])
 
     def product(vectors: Tensor) -> Tensor:
-        if not curved:  # a loss that is linear in the parameters
-            return torch.zeros_like(vectors)
         parts = problem.layout.split(vectors)
         return _pulled_back(curved, leaves, [parts[name] for name in names], batched=vectors.ndim == 2)
 
-    return _rowwise(product) if forms.seen or problem.num_parameters > BLOCK_UP_TO else product
+    return Linearized(_blockwise(product, problem, forms), curved)
 
 
-def gauss_newton_product(problem: Problem, chunk: Batch, *, of_losses: bool) -> Product:
+def gauss_newton_product(problem: Problem, chunk: Batch, *, of_losses: bool) -> Linearized:
     """`v ↦ Σ_chunk J_iᵀ S_i J_i v`; with `of_losses` the outputs are the losses themselves and S = 1.
 
     `J v` is the derivative of `w ↦ Jᵀ w` along v, so that one kept graph gives both `J v` and `Jᵀ u`.
@@ -162,9 +172,9 @@ def gauss_newton_product(problem: Problem, chunk: Batch, *, of_losses: bool) -> 
         outputs = problem.losses(outputs, y) if of_losses else outputs
     inner = (lambda u: u) if of_losses else output_curvature(problem, outputs.detach(), y)
     dual = torch.zeros_like(outputs, requires_grad=True)
-    back = torch.autograd.grad(outputs, tuple(leaves.values()), dual, create_graph=True, materialize_grads=True)
-    names = [name for name, grad in zip(leaves, back, strict=True) if grad.requires_grad]
-    moving = [grad for grad in back if grad.requires_grad]
+    names, moving = _gradients(outputs, leaves, dual)
+    if not moving:
+        return Linearized(torch.zeros_like, [])
 
     def product(vectors: Tensor) -> Tensor:
         parts, batched = problem.layout.split(vectors), vectors.ndim == 2
@@ -173,25 +183,36 @@ def gauss_newton_product(problem: Problem, chunk: Batch, *, of_losses: bool) -> 
         turned = torch.vmap(inner)(pushed) if batched else inner(pushed)
         return _pulled_back([outputs], leaves, [turned], batched)
 
-    return _rowwise(product) if forms.seen or problem.num_parameters > BLOCK_UP_TO else product
+    return Linearized(_blockwise(product, problem, forms), [outputs, *moving])
 
 
-def _rowwise(product: Product) -> Product:
+def _blockwise(product: Product, problem: Problem, forms: SecondOrder) -> Product:
     """Several vectors one after the other, where one traversal for all is slower (measured in bench/curvature.py)."""
+    if not forms.seen and problem.num_parameters <= BLOCK_UP_TO:
+        return product
     return lambda vectors: product(vectors) if vectors.ndim == 1 else torch.stack([product(v) for v in vectors])
+
+
+def _gradients(
+    outputs: Tensor, leaves: dict[str, Tensor], cotangent: Tensor | None = None
+) -> tuple[list[str], list[Tensor]]:
+    """Gradients that can be differentiated again, and the names of their parameters."""
+    if not outputs.requires_grad:
+        return [], []
+    refuse_once_differentiable(outputs)
+    parts = torch.autograd.grad(outputs, tuple(leaves.values()), cotangent, create_graph=True, allow_unused=True)
+    found = {name: part for name, part in zip(leaves, parts, strict=True) if part is not None and part.requires_grad}
+    return list(found), list(found.values())
 
 
 def _pulled_back(outputs: list[Tensor], leaves: dict[str, Tensor], cotangents: list[Tensor], batched: bool) -> Tensor:
     parts = torch.autograd.grad(
-        outputs,
-        tuple(leaves.values()),
-        cotangents,
-        retain_graph=True,
-        is_grads_batched=batched,
-        materialize_grads=True,
+        outputs, tuple(leaves.values()), cotangents, retain_graph=True, is_grads_batched=batched, allow_unused=True
     )
     lead = (len(cotangents[0]),) if batched else ()
-    return torch.cat([part.reshape(*lead, -1) for part in parts], dim=-1)
+    pairs = zip(parts, leaves.values(), strict=True)
+    filled = [leaf.new_zeros(*lead, leaf.numel()) if part is None else part.reshape(*lead, -1) for part, leaf in pairs]
+    return torch.cat(filled, dim=-1)
 
 
 def output_curvature(problem: Problem, outputs: Tensor, y: Tensor) -> Product:

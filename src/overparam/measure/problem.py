@@ -89,8 +89,9 @@ class Problem:
         total = torch.zeros_like(self.theta)
         for x, y in self.chunks:
             loss = self.losses(self.outputs(leaves, x), y).sum()
-            parts = torch.autograd.grad(loss, tuple(leaves.values()), materialize_grads=True)
-            total += self.layout.join(parts)
+            if loss.requires_grad:  # it may depend on none of the parameters
+                parts = torch.autograd.grad(loss, tuple(leaves.values()), materialize_grads=True)
+                total += self.layout.join(parts)
         return total / self.num_examples
 
 

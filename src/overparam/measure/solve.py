@@ -17,6 +17,7 @@ from overparam.measure.operators import Operator
 
 Which = Literal["largest", "smallest", "both"]
 CONFIDENCE = 0.95
+FIRST_PASS = 0.25  # of the tolerance: pairs of later passes carry the residuals of those locked before them
 MIN_STEPS = 8  # a small residual in a space of fewer dimensions may be chance
 
 
@@ -46,6 +47,7 @@ class Solve:
     passes: int = 0
     asymmetry: float = 0.0
     largest_norm: float = 0.0
+    largest_floor: float = 0.0
     done: bool = False
 
     def __post_init__(self) -> None:
@@ -67,17 +69,22 @@ class Solve:
     @property
     def scale(self) -> float:
         """Estimate of ‖A‖ over all passes; it never falls, so that what was converged stays so."""
-        self.largest_norm = max(self.largest_norm, self.krylov.norm)
-        return self.largest_norm
+        return max(self.largest_norm, self.krylov.norm)
+
+    @property
+    def bound(self) -> float:
+        """Residual that counts as converged: the tolerance, or rounding if that is larger."""
+        return max(self.tol * self.scale, self.largest_floor, self.krylov.floor)
 
     def converged(self, side: int) -> list[bool]:
-        bound = self.tol * self.scale
-        return [pair.residual <= max(bound, self.krylov.floor) for pair in self.found[side]]
+        flags = [pair.residual <= self.bound for pair in self.found[side]]
+        return flags + [False] * (self.k - len(flags))
 
     def _started(self) -> Krylov:
         locked = [pair.vector for pairs in self.found.values() for pair in pairs]
         none = torch.empty(0, self.operator.size, dtype=self.operator.dtype, device=self.operator.device)
-        return Krylov(self.operator, self.generator, _orthonormal(torch.stack(locked)) if locked else none)
+        rows = _orthonormal(torch.stack(locked)) if locked else none
+        return Krylov(self.operator, self.generator, rows, outer_norm=self.largest_norm)
 
     def _wanted(self) -> int:
         """Pairs that the present pass must settle at each end: all in the first, one in the passes after it."""
@@ -88,7 +95,8 @@ class Solve:
         count = self._wanted()
         if len(theta) < max(count, self.min_steps if self.passes == 0 else MIN_STEPS):
             return False
-        bound = max(self.tol * self.scale, self.krylov.floor)
+        first = self.passes == 0 and self.k > 1
+        bound = max(self.bound * (FIRST_PASS if first else 1.0), self.krylov.floor)
         places = {1: slice(len(theta) - count, None), -1: slice(0, count)}
         return all(bool((residuals[places[side]] <= bound).all()) for side in self.found)
 
@@ -97,7 +105,7 @@ class Solve:
         if not self.krylov.steps:
             return {side: [] for side in self.found}
         theta, residuals, s = self.krylov.ritz()
-        offers, bound = {}, max(self.tol * self.scale, self.krylov.floor)
+        offers, bound = {}, self.bound
         for side in self.found:
             order = np.argsort(-side * theta)[: self.k]
             order = order[residuals[order] <= bound] if converged_only else order
@@ -122,7 +130,8 @@ class Solve:
         return len(before) == len(now) and all(side * (b - a) <= slack for a, b in zip(before, now, strict=True))
 
     def _merge(self, offers: dict[int, list[Pair]]) -> None:
-        self.asymmetry = max(self.asymmetry, self.krylov.asymmetry / self.krylov.norm if self.krylov.norm else 0.0)
+        self.largest_norm, self.largest_floor = self.scale, max(self.largest_floor, self.krylov.floor)
+        self.asymmetry = max(self.asymmetry, self.krylov.asymmetry / self.scale if self.scale else 0.0)
         if self.passes == 0:
             self.ends = _ends(self.krylov, self.operator.size)
         for side, pairs in offers.items():
@@ -148,6 +157,9 @@ class Solve:
             "passes": self.passes,
             "asymmetry": self.asymmetry,
             "largest_norm": self.largest_norm,
+            "largest_floor": self.largest_floor,
+            "coupling": krylov.coupling,
+            "outer_norm": krylov.outer_norm,
             "done": self.done,
             "num_products": self.operator.num_products,
         }
@@ -156,17 +168,18 @@ class Solve:
     def restore(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
         """Go on from a `state`."""
         like, krylov = self.krylov.basis, self.krylov
-        krylov.locked = tensors["locked"].to(like)
-        krylov.basis = tensors["basis"].to(like)
+        krylov.locked, krylov.basis = tensors["locked"].to(like).clone(), tensors["basis"].to(like).clone()
+        krylov.outer_norm = meta["outer_norm"]
         krylov.alphas, krylov.betas, krylov.broken = meta["alphas"], meta["betas"], meta["broken"]
         krylov.asymmetry = meta["krylov_asymmetry"]
         self.generator.set_state(tensors["generator"])
         for side in self.found:
             pairs = enumerate(meta["found"][str(side)])
-            self.found[side] = [Pair(v, r, tensors[f"vector/{side}/{i}"].to(like)) for i, (v, r) in pairs]
+            self.found[side] = [Pair(v, r, tensors[f"vector/{side}/{i}"].to(like).clone()) for i, (v, r) in pairs]
         self.ends = None if meta["ends"] is None else Ends(*(tuple(end) for end in meta["ends"]))
         self.passes, self.asymmetry, self.done = meta["passes"], meta["asymmetry"], meta["done"]
-        self.largest_norm = meta["largest_norm"]
+        self.largest_norm, self.largest_floor = meta["largest_norm"], meta["largest_floor"]
+        krylov.coupling = meta["coupling"]
         self.operator.num_products = meta["num_products"]
 
 
