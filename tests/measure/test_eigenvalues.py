@@ -492,6 +492,17 @@ def test_vectors_have_the_stated_residuals(which: Any, tol: float) -> None:
     assert bool((nearest <= residuals + rounding).all())
 
 
+@pytest.mark.parametrize("tol", [3e-2, 1e-2])
+@pytest.mark.parametrize("k", [1, 8])
+def test_converged_means_a_residual_of_at_most_the_tolerance(k: int, tol: float) -> None:
+    """Relative to ‖C‖ itself, not to an estimate that may be larger: the row sums of T are up to twice ‖T‖."""
+    for seed in range(10):
+        values = torch.randn(100, generator=torch_generator(seed, "values"), dtype=F64)
+        found = of_matrix(rotated(values, seed), k, which="both", tol=tol, max_products=2000)
+        assert found.status == "converged"
+        assert float(found.residuals.max()) <= tol * float(values.abs().max())
+
+
 @pytest.mark.parametrize(("which", "shape"), [("largest", (3,)), ("smallest", (3,)), ("both", (2, 3))])
 def test_the_record_has_its_shapes_and_counts(which: Any, shape: tuple[int, ...]) -> None:
     model, data = small_mlp(), examples(10)
@@ -695,7 +706,6 @@ def test_a_wrong_second_derivative_is_an_error() -> None:
         ({"loss": lambda outputs, y: outputs.sum(), "curvature": "fisher"}, 'reduction="none"|likelihood'),
         ({"loss": pytorchs_own, "curvature": "fisher"}, "likelihood"),
     ],
-    ids=str,
 )
 def test_arguments_out_of_range_are_errors(options: dict[str, Any], match: str) -> None:
     model = small_cnn() if "data" not in options else small_mlp()
