@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from overparam.measure.lanczos import Ends, Krylov, certified_ends
+from overparam.measure.lanczos import Ends, Floats, Krylov, certified_ends
 from overparam.measure.operators import Operator
 
 Which = Literal["largest", "smallest", "both"]
@@ -68,8 +68,8 @@ class Solve:
 
     @property
     def scale(self) -> float:
-        """Estimate of ‖A‖ over all passes; it never falls, so that what was converged stays so."""
-        return max(self.largest_norm, self.krylov.norm)
+        """Largest |Ritz value| of all passes: at most ‖A‖, and it never falls, so that what was converged stays so."""
+        return self.largest_norm
 
     @property
     def bound(self) -> float:
@@ -86,12 +86,17 @@ class Solve:
         rows = _orthonormal(torch.stack(locked)) if locked else none
         return Krylov(self.operator, self.generator, rows, outer_norm=self.largest_norm)
 
+    def _ritz(self) -> tuple[Floats, Floats, Floats]:
+        theta, residuals, s = self.krylov.ritz()
+        self.largest_norm = max(self.largest_norm, float(np.abs(theta).max()))
+        return theta, residuals, s
+
     def _wanted(self) -> int:
         """Pairs that the present pass must settle at each end: all in the first, one in the passes after it."""
         return min(self.k, self.krylov.room) if self.passes == 0 else 1
 
     def _settled(self) -> bool:
-        theta, residuals, _ = self.krylov.ritz()
+        theta, residuals, _ = self._ritz()
         count = self._wanted()
         if len(theta) < max(count, self.min_steps if self.passes == 0 else MIN_STEPS):
             return False
@@ -104,7 +109,7 @@ class Solve:
         """What the present Krylov space offers at each end, best first."""
         if not self.krylov.steps:
             return {side: [] for side in self.found}
-        theta, residuals, s = self.krylov.ritz()
+        theta, residuals, s = self._ritz()
         offers, bound = {}, self.bound
         for side in self.found:
             order = np.argsort(-side * theta)[: self.k]
@@ -130,7 +135,7 @@ class Solve:
         return len(before) == len(now) and all(side * (b - a) <= slack for a, b in zip(before, now, strict=True))
 
     def _merge(self, offers: dict[int, list[Pair]]) -> None:
-        self.largest_norm, self.largest_floor = self.scale, max(self.largest_floor, self.krylov.floor)
+        self.largest_floor = max(self.largest_floor, self.krylov.floor)
         self.asymmetry = max(self.asymmetry, self.krylov.asymmetry / self.scale if self.scale else 0.0)
         if self.passes == 0:
             self.ends = _ends(self.krylov, self.operator.size)
