@@ -24,7 +24,8 @@ class Density:
 
     `nodes` and `weights` have one row per probe; the weights of a row sum to 1; a probe that met an invariant subspace
     early has its last nodes repeated with weight 0. The sums are exact for polynomials f of degree 2·steps − 1 on each
-    probe's own measure, so their only error is that of the probes.
+    probe's own measure; there the only error is that of the probes. A CDF is no polynomial: between nodes it is as
+    coarse as they are, which intervals over probes do not show.
     """
 
     nodes: Floats
@@ -39,7 +40,7 @@ class Density:
         return found
 
     def cdf_band(self, x: ArrayLike, confidence: float = 0.95) -> tuple[Floats, Floats]:
-        """Pointwise Student interval of the CDF over the probes, within [0, 1].
+        """Pointwise Student interval of the CDF over the probes, within [0, 1]; the error of few steps is not in it.
 
         Raises:
             ValueError: there is one probe only.
