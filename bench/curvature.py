@@ -463,7 +463,7 @@ def block_row(model: nn.Module, x: Tensor, y: Tensor, repeats: int) -> dict[str,
     with opened(model, "cross_entropy", (x, y)) as problem:
         one = CurvatureOperator(problem)
     plain: dict[str, Any] = {
-        "_rowwise": lambda product: product,
+        "_blockwise": lambda product, problem, forms: product,
         "SecondOrder": lambda: nullcontext(SimpleNamespace(seen=())),
     }
     with (
