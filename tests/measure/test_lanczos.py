@@ -13,17 +13,10 @@ from overparam.measure.lanczos import Krylov, certified_ends, steps_to_certify
 from overparam.measure.operators import MatrixOperator
 from overparam.measure.spectrum import quadrature
 from overparam.rng.torch_generators import torch_generator
+from tests.support.matrices import rotated
 
 F64 = torch.float64
 DTYPES = [torch.float32, F64]
-
-
-def rotated(values: Tensor, seed: int = 0, dtype: torch.dtype = F64) -> Tensor:
-    """A symmetric matrix with these eigenvalues in a random basis."""
-    square = torch.randn(len(values), len(values), generator=torch_generator(seed, "basis"), dtype=F64)
-    q = torch.linalg.qr(square)[0]
-    matrix: Tensor = (q * values.double()) @ q.T
-    return ((matrix + matrix.T) / 2).to(dtype)
 
 
 def process(matrix: Tensor, steps: int, seed: int = 0, locked: Tensor | None = None) -> Krylov:

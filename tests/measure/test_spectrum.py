@@ -16,17 +16,10 @@ from overparam.measure.spectrum import Density, quadrature, spectral_density
 from overparam.models.build import build
 from overparam.rng.torch_generators import torch_generator
 from overparam.specs.run import MLP
+from tests.support.matrices import rotated
 
 F64 = torch.float64
 Z = 4.5  # two-sided false alarm 7e-6
-
-
-def rotated(values: Tensor, seed: int = 0, dtype: torch.dtype = F64) -> Tensor:
-    """A symmetric matrix with these eigenvalues in a random basis."""
-    square = torch.randn(len(values), len(values), generator=torch_generator(seed, "basis"), dtype=F64)
-    q = torch.linalg.qr(square)[0]
-    matrix: Tensor = (q * values.double()) @ q.T
-    return ((matrix + matrix.T) / 2).to(dtype)
 
 
 def bulk_and_outliers(size: int = 300) -> Tensor:

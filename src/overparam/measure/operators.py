@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from overparam.measure.convolution import SecondOrder
 from overparam.measure.graphs import graph_bytes, refuse_once_differentiable
 from overparam.measure.problem import Batch, Problem
+from overparam.measure.second_order import SecondOrder
 
 Curvature = Literal["hessian", "ggn", "fisher", "empirical_fisher"]
 CURVATURES = ("hessian", "ggn", "fisher", "empirical_fisher")
@@ -187,8 +187,8 @@ def gauss_newton_product(problem: Problem, chunk: Batch, *, of_losses: bool) -> 
 
 
 def _blockwise(product: Product, problem: Problem, forms: SecondOrder) -> Product:
-    """Several vectors one after the other, where one traversal for all is slower (measured in bench/curvature.py)."""
-    if not forms.seen and problem.num_parameters <= BLOCK_UP_TO:
+    """Several vectors one after the other, where one traversal for all is slower (measured in bench/blocks.py)."""
+    if not forms.unbatched and problem.num_parameters <= BLOCK_UP_TO:
         return product
     return lambda vectors: product(vectors) if vectors.ndim == 1 else torch.stack([product(v) for v in vectors])
 

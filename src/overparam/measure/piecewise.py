@@ -1,0 +1,87 @@
+"""ReLU and max-pooling, which are linear between kinks, with second derivatives that do only what is needed.
+
+The backward pass is linear in its cotangent and constant in x wherever it has a derivative. For ReLU PyTorch fills that
+zero in and adds it; for max-pooling it gathers from a copy with channels first, after which every operation behind it
+copies once more.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import Function
+
+_masked = torch.ops.aten.threshold_backward
+_pooled = torch.ops.aten.max_pool2d_with_indices
+_scattered = torch.ops.aten.max_pool2d_with_indices_backward
+Window = tuple[list[int], list[int], list[int], list[int], bool]  # kernel, stride, padding, dilation, ceil_mode
+
+
+class ReLU(Function):
+    """max(x, 0)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        out = torch.relu(x)
+        ctx.save_for_backward(out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        (out,) = ctx.saved_tensors
+        return _Mask.apply(grads[0], out) if torch.is_grad_enabled() else _masked(grads[0], out, 0.0)  # type: ignore[no-untyped-call]
+
+
+class _Mask(Function):
+    """Cotangents where the output is positive."""
+
+    @staticmethod
+    def forward(ctx: Any, g: Tensor, out: Tensor) -> Tensor:
+        ctx.save_for_backward(out)
+        found: Tensor = _masked(g, out, 0.0)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> Any:
+        (out,) = ctx.saved_tensors
+        return _masked(cotangents[0], out, 0.0), None
+
+
+class MaxPool(Function):
+    """max_pool2d of a batch (N, C, H, W)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, window: Window) -> Tensor:
+        out, places = _pooled(x, *window)
+        ctx.save_for_backward(x, places)
+        ctx.window = window
+        found: Tensor = out
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        x, places = ctx.saved_tensors
+        return _Scatter.apply(grads[0], x, places, ctx.window), None  # type: ignore[no-untyped-call]
+
+
+class _Scatter(Function):
+    """Cotangents to the places of the maxima."""
+
+    @staticmethod
+    def forward(ctx: Any, g: Tensor, x: Tensor, places: Tensor, window: Window) -> Tensor:
+        ctx.save_for_backward(places)
+        found: Tensor = _scattered(g, x, *window, places)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> Any:
+        (places,) = ctx.saved_tensors
+        return _gathered(cotangents[0], places), None, None, None
+
+
+def _gathered(values: Tensor, places: Tensor) -> Tensor:
+    """The values (N, C, H, W) at flat places (N, C, h, w) of each plane, in the order of memory of the places."""
+    if not places.is_contiguous(memory_format=torch.channels_last):
+        return values.flatten(2).gather(2, places.flatten(2)).view_as(places)
+    last, at = values.permute(0, 2, 3, 1).flatten(1, 2), places.permute(0, 2, 3, 1)
+    return last.gather(1, at.flatten(1, 2)).view_as(at).permute(0, 3, 1, 2)
