@@ -193,7 +193,6 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "conv, batch norm": lambda: Net(conv_then(nn.BatchNorm2d(3)), 3),
     "conv without bias, batch norm": lambda: Net(conv_then(nn.BatchNorm2d(3), bias=False), 3),
     "conv, batch norm without affine": lambda: Net(conv_then(nn.BatchNorm2d(3, affine=False)), 3),
-    "conv, batch norm without statistics": lambda: Net(conv_then(nn.BatchNorm2d(3, track_running_stats=False)), 3),
     "conv, batch norm twice": lambda: Net(conv_then(nn.BatchNorm2d(3), nn.BatchNorm2d(3)), 3),
     "conv, relu in place, batch norm": lambda: Net(conv_then(nn.ReLU(inplace=True), nn.BatchNorm2d(3)), 3),
     "conv, relu, batch norm": lambda: Net(conv_then(nn.ReLU(), nn.BatchNorm2d(3)), 3),
@@ -202,7 +201,6 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
         nn.Sequential(nn.Conv2d(2, 4, 3, stride=2, groups=2), nn.BatchNorm2d(4)), 4
     ),
     "output used twice": lambda: Net(UsedTwice(), 3),
-    "statistics of the batch": lambda: Net(BatchStatistics(), 3),
     "residual": lambda: Net(Residual(2), 2),
     "deep": small_cnn,
 }
@@ -240,6 +238,11 @@ def test_batch_norm_is_folded_only_right_after_a_convolution() -> None:
     assert noted(conv_then(nn.ReLU(), nn.BatchNorm2d(3)).double()) == 1
     assert noted(BatchStatistics().double()) == 1
     assert noted(nn.BatchNorm2d(2).double()) == 0
+
+
+def test_a_norm_by_the_statistics_of_the_batch_stays_pytorchs() -> None:
+    body = shaken(conv_then(nn.BatchNorm2d(3, track_running_stats=False)))
+    assert_same_derivatives(body, [images(size=7)[0]])
 
 
 def test_only_batch_norm_may_be_measured() -> None:

@@ -364,6 +364,42 @@ def test_a_model_that_draws_random_numbers_in_eval_mode_is_an_error() -> None:
     refused(nn.Sequential(Noisy(5, 3)), "draws random numbers")
 
 
+class AcrossTheBatch(nn.Module):
+    """Each example attends to the others of its batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layer(torch.softmax(x @ x.T, dim=1) @ x)
+        return out
+
+
+@pytest.mark.parametrize(
+    "model",
+    [nn.Sequential(nn.Linear(5, 3), nn.BatchNorm1d(3, track_running_stats=False)), AcrossTheBatch()],
+    ids=["batch norm without running statistics", "attention across the batch"],
+)
+@pytest.mark.parametrize("count", [3, 30, 600])
+def test_a_model_that_mixes_examples_is_an_error(model: nn.Module, count: int) -> None:
+    refused(model, "with the others in its batch", data=examples(count))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0])
+def test_rounding_is_not_taken_for_a_mixing_of_examples(scale: float, dtype: torch.dtype) -> None:
+    """Wide layers, whose sums depend on the number of rows; losses from near 0 to large."""
+    generator = torch_generator(0, "wide")
+    model = nn.Sequential(nn.Linear(400, 400), nn.ReLU(), nn.Linear(400, 10))
+    with torch.no_grad():
+        for value in model.parameters():
+            value.copy_(scale * 0.1 * torch.randn(value.shape, generator=generator))
+    x = torch.randn(250, 400, generator=generator)
+    with opened(model, "cross_entropy", (x, model(x).argmax(1)), dtype=dtype) as problem:
+        assert problem.num_examples == 250
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite_are_named(value: float) -> None:
     model = network()

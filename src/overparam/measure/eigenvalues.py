@@ -70,9 +70,10 @@ def top_eigenvalues(
 ) -> Eigenvalues:
     """The k largest or smallest (most negative) eigenvalues of a curvature of `L = (1/N) Σ ℓ(f(x_i), y_i)`, signed.
 
-    Lanczos with full reorthogonalization, until every residual is at most `tol·‖C‖`; the eigenvalue itself is then
-    closer, by `residual²/gap`. One product costs about two gradients. `certify` goes on until the certified interval is
-    narrower than that share of the spread λmax − λmin (at 150,000 parameters 6 % takes 22 products, .1 % 161).
+    Lanczos with full reorthogonalization, until every residual is at most `tol·‖C‖`. Some eigenvalue is then closer to
+    the value, by `residual²/gap`; of two that are a few `tol` apart it may be the lower one. `lower` and `upper` hold
+    for λmax itself, and `certify` goes on until they are closer than that share of the spread λmax − λmin (at 150,000
+    parameters 6 % takes 22 products, .1 % 161). One product costs about two gradients.
     `generator` draws the start (default: a fixed stream, the same start every time), `dtype` computes in another
     precision, `checkpoint` names a file that a solve saves itself in and goes on from.
 

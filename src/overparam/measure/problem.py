@@ -68,13 +68,16 @@ class Problem:
 
     def leaves(self, theta: Tensor | None = None) -> dict[str, Tensor]:
         """Parameters as fresh leaves of a graph; convolution weights in channels-last order, which is faster."""
-        parts = self.layout.split(self.theta if theta is None else theta)
-        return {name: _ordered(part.detach().clone()).requires_grad_() for name, part in parts.items()}
+        return {name: part.detach().clone().requires_grad_() for name, part in self.parts(theta).items()}
+
+    def parts(self, theta: Tensor | None = None) -> dict[str, Tensor]:
+        """Parameters by name, for a pass without gradients."""
+        return {n: _ordered(p) for n, p in self.layout.split(self.theta if theta is None else theta).items()}
 
     @torch.no_grad()
     def risk(self, theta: Tensor | None = None) -> tuple[float, float]:
         """Mean loss and share of correct predictions at θ (NaN where targets are not classes); float64 sums."""
-        parts = {n: _ordered(p) for n, p in self.layout.split(self.theta if theta is None else theta).items()}
+        parts = self.parts(theta)
         total, correct = 0.0, 0.0
         for x, y in self.chunks:
             outputs = self.outputs(parts, x)
@@ -109,7 +112,7 @@ def opened(
 
     Raises:
         ValueError: the data is empty or can be read only once, the loss is unknown or gives no per-example values, a
-            weight is not finite, the model is not deterministic in eval mode, or `params` selects nothing.
+            weight is not finite, the model is random or mixes examples in eval mode, or `params` selects nothing.
     """
     if isinstance(loss, str) and loss not in ("cross_entropy", "mse"):
         raise ValueError(f'unknown loss "{loss}"; allowed: "cross_entropy", "mse", or a callable (outputs, targets)')
@@ -195,12 +198,25 @@ def _refuse_non_finite(tensors: dict[str, Tensor]) -> None:
 def _refuse_random(problem: Problem) -> None:
     """Two passes over the first chunk must give the same finite losses."""
     x, y = problem.chunks[0]
-    parts = problem.layout.split(problem.theta)
-    once, again = (problem.losses(problem.outputs(parts, x), y) for _ in range(2))
+    once, again = (problem.losses(problem.outputs(problem.parts(), x), y) for _ in range(2))
     if not bool(once.isfinite().all()):
         raise ValueError(f"the loss is not finite on {int((~once.isfinite()).sum())} of the first {len(y)} examples")
     if not torch.equal(once, again):
         raise ValueError(
             "two passes over the same examples give different losses in eval mode: the model draws random numbers "
             "(dropout written without `self.training`?); curvature of a random function is not defined"
+        )
+    _refuse_coupled(problem, once)
+
+
+def _refuse_coupled(problem: Problem, losses: Tensor) -> None:
+    """A quarter of the first chunk must have the losses that it has in the whole, but for rounding."""
+    few = max(2, len(losses) // 4)
+    x, y = (each[:few] for each in problem.chunks[0])
+    apart = float((problem.losses(problem.outputs(problem.parts(), x), y) - losses[:few]).abs().max())
+    if apart > float(torch.finfo(losses.dtype).eps) ** (1 / 3) * float(losses.abs().max()):
+        raise ValueError(
+            f"the loss of an example changes by up to {apart:.2g} with the others in its batch (batch norm without "
+            "running statistics?): there is no mean over examples to measure; allowed: models that treat each example "
+            "on its own in eval mode"
         )

@@ -54,6 +54,12 @@ def _styled(draw: Callable[[], None]) -> None:
         draw()
 
 
+def _legend(figure: Figure, styles: dict[str, dict[str, Any]]) -> None:
+    """One key for all panels."""
+    keys = [Line2D([], [], label=label, **style) for label, style in styles.items()]
+    figure.legend(handles=keys, loc="outside lower center", ncols=min(len(keys), 6))
+
+
 def geometric(values: Sequence[float]) -> tuple[float, float, float]:
     """Geometric mean with the 95 % t interval of the logarithms; NaN bounds below two values.
 
@@ -77,8 +83,7 @@ def _curvature(titles: dict[str, str], frame: pl.DataFrame) -> Drawing:
         axes[0].set_title("λmax")
         axes[1].set_title("λmax / train loss")
         axes[2].set_title("λmax by train loss, every run")
-        keys = [Line2D([], [], label=titles[a], **s) for a, s in looks(list(titles)).items() if a in set(ok["arm"])]
-        figure.legend(handles=keys, loc="outside lower center", ncols=4)
+        _legend(figure, {titles[a]: style for a, style in looks(list(titles)).items() if a in set(ok["arm"])})
 
     _styled(draw)
     caption = (
@@ -135,8 +140,7 @@ def _noise(titles: dict[str, str], readings: Sequence[Reading]) -> Drawing | Non
             place.set_title(titles[arm])
             place.set_xlabel("σ of the weight noise")
         axes[0].set_ylabel("increase of the train loss")
-        keys = [Line2D([], [], label=level, **style) for level, style in looks(levels).items()]
-        figure.legend(handles=keys, loc="outside lower center", ncols=6)
+        _legend(figure, looks(levels))
 
     _styled(draw)
     caption = (
@@ -177,8 +181,7 @@ def _spectra(titles: dict[str, str], readings: Sequence[Reading]) -> Drawing | N
         axes[0].set_ylim(1e-7, 10.0)
         axes[0].set_xlabel("eigenvalue of the Hessian (linear near 0, logarithmic beyond)")
         axes[0].set_ylabel("density per unit of the axis")
-        keys = [Line2D([], [], label=level, color=style["color"]) for level, style in looks(levels).items()]
-        figure.legend(handles=keys, loc="outside lower center", ncols=4)
+        _legend(figure, {level: {"color": style["color"]} for level, style in looks(levels).items()})
 
     _styled(draw)
     caption = (
@@ -247,8 +250,7 @@ def _along(titles: dict[str, str], readings: Sequence[Reading]) -> Drawing | Non
             log_scale(place, "y")
             place.set_title(title)
             place.set_xlabel("epoch")
-        keys = [Line2D([], [], label=level, **style) for level, style in looks(levels).items()]
-        figure.legend(handles=keys, loc="outside lower center", ncols=4)
+        _legend(figure, looks(levels))
 
     _styled(draw)
     caption = (

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Template
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
@@ -19,6 +19,7 @@ from overparam.report import numbers, protocol, tables
 from overparam.report.effects import drawable, effects_figure
 from overparam.report.figures import inline, sweep_figure, to_png, to_svg
 from overparam.report.landscape import landscape_drawings
+from overparam.report.templates import environment
 from overparam.specs.study import Preset, Study
 from overparam.store.store import replace_bytes
 from overparam.version import __version__
@@ -56,17 +57,11 @@ def render(results: Sequence[StudyResult], out_dir: Path) -> Path:
 
 
 def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("overparam.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    pages = environment()
     written = (numbers.percent, numbers.points, numbers.plain, numbers.effect, numbers.size, numbers.unit)
-    environment.filters |= {f.__name__: f for f in (*written, numbers.sentence, numbers.stem)}
-    environment.filters["p"] = numbers.p_value
-    return environment.get_template("page.html.j2")
+    pages.filters |= {f.__name__: f for f in (*written, numbers.sentence, numbers.stem)}
+    pages.filters["p"] = numbers.p_value
+    return pages.get_template("page.html.j2")
 
 
 def _json(result: StudyResult) -> dict[str, Any]:
