@@ -59,7 +59,7 @@ def block_row(model: nn.Module, x: Tensor, y: Tensor, repeats: int) -> dict[str,
     }
     with (
         mock.patch.multiple(operators, **plain),
-        mock.patch.object(problems, "_ordered", lambda value: value),  # channels last cannot be batched either
+        mock.patch.object(problems, "_laid_out", lambda problem: problem),  # channels last cannot be batched either
         opened(model, "cross_entropy", (x, y)) as problem,
     ):
         at_once = CurvatureOperator(problem)

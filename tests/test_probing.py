@@ -3,10 +3,13 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
+from torch import nn
 
+from overparam import probing
 from overparam.backends.jobs import Job
 from overparam.execute import read, train
 from overparam.execution import Execution
@@ -14,8 +17,10 @@ from overparam.experiments import of_design
 from overparam.identity import run_id
 from overparam.laboratory import carry_out, plan_of, study_result
 from overparam.measure.eigenvalues import top_eigenvalues
+from overparam.measure.problem import opened
 from overparam.paths import measurement_file, run_dir
-from overparam.probing import execute_and_measure
+from overparam.probing import execute_and_measure, softmax_variance
+from overparam.rng.torch_generators import torch_generator
 from overparam.session import Interrupted, Session
 from overparam.specs import (
     MLP,
@@ -34,33 +39,15 @@ from overparam.specs import (
     Probing,
     RelativeFlatness,
     RunSpec,
-    SpectralDensity,
     Study,
-    Surface,
     Trace,
     TrainSpec,
-    WorstCase,
 )
 from overparam.specs.probe import probe_id
 from overparam.store.store import Store, StoreError
 from overparam.sweep import make_plan, steps_ahead
 from overparam.tabulated import frame_of, readings_of
-
-ALL: tuple[Measured, ...] = (
-    Eigenvalues(num_examples=50),
-    Eigenvalues(num_examples=50, at=(0.0, 0.5, 1.0), certify=None),
-    Noise(num_examples=50, sigmas=(0.01, 0.1)),
-    Noise(num_examples=50, sigmas=(0.1,), scale="adaptive"),
-    Noise(num_examples=50, sigmas=(0.1,), scale="filter", antithetic=False),
-    Trace(num_examples=50, max_products=9),
-    WorstCase(num_examples=50, radius=0.01, norm="l2", steps=3),
-    WorstCase(num_examples=50, radius=0.01, norm="linf", steps=3),
-    WorstCase(num_examples=50, radius=0.01, norm="keskar", steps=3),
-    WorstCase(num_examples=50, radius=0.01, norm="l2", adaptive=True, steps=3),
-    RelativeFlatness(num_examples=50, probes=4),
-    SpectralDensity(num_examples=50, steps=5),
-    Surface(num_examples=50, points=3),
-)
+from tests.support.probes import ALL
 
 
 def spec(seed: int = 0, lr: float = 0.05, **train: object) -> RunSpec:
@@ -170,6 +157,74 @@ def test_a_stop_between_probes_keeps_what_was_measured(tmp_path: Path) -> None:
     assert not store.has_measurement(run_id(spec()), probe_id(ALL[2]))
 
 
+def test_a_probe_that_cannot_be_taken_leaves_the_others(tmp_path: Path) -> None:
+    """What comes after it is measured, and its error is not lost."""
+    impossible = next(probe for probe in ALL if isinstance(probe, RelativeFlatness))
+    execution = Execution(store=tmp_path)
+    with (
+        mock.patch.object(probing, "relative_flatness", side_effect=ValueError("no such layer")),
+        pytest.raises(ValueError, match="no such layer"),
+    ):
+        execute_and_measure(spec(), execution, frozenset(), [impossible, ALL[5]], never)
+    assert Store(tmp_path).has_measurement(run_id(spec()), probe_id(ALL[5]))
+
+
+def test_two_processes_do_not_take_one_probe(tmp_path: Path) -> None:
+    """While another holds its lock a probe is waited for, not taken; what the other then wrote is used."""
+    execution, store = Execution(store=tmp_path), Store(tmp_path)
+    train(spec(), store=tmp_path)
+    with store.lock(run_id(spec()), probe_id(ALL[5])):
+        answers = iter([False, False, True])
+        with pytest.raises(Interrupted, match="computed by another process"):
+            execute_and_measure(spec(), execution, frozenset(), ALL[5:6], lambda: next(answers, True))
+    assert not store.has_measurement(run_id(spec()), probe_id(ALL[5]))
+
+
+def test_a_run_of_another_environment_is_measured_only_by_leave(tmp_path: Path) -> None:
+    execution = Execution(store=tmp_path, threads=1)
+    train(spec(), store=tmp_path)
+    elsewhere = replace(execution, threads=2)
+    with pytest.raises(StoreError, match="another numeric environment .*--allow-mixed"):
+        execute_and_measure(spec(), elsewhere, frozenset(), ALL[5:6], never)
+    execute_and_measure(spec(), replace(elsewhere, allow_mixed=True), frozenset(), ALL[5:6], never)
+    assert "threads" in Store(tmp_path).measurement(run_id(spec()), probe_id(ALL[5]))["mixed"][0]
+
+
+def test_a_solve_that_did_not_converge_has_no_number_in_the_table(tmp_path: Path) -> None:
+    """The record keeps what was found; a claim must not take it for an eigenvalue."""
+    short = Eigenvalues(num_examples=50, tol=1e-6, certify=None, max_products=3)
+    item = of_design(STUDY, "smoke", design().model_copy(update={"probings": (Probing(probe=short),)}))
+    execution = Execution(store=tmp_path)
+    execute_and_measure(item.cells[0].spec, execution, frozenset(), [short], never)
+    record = Store(tmp_path).measurement(run_id(item.cells[0].spec), probe_id(short))
+    assert record["rows"][-1]["status"] == "max_products" and record["rows"][-1]["lambda_max"] > 0.0
+    assert frame_of(item, execution)["lambda_max"].is_null().all()
+
+
+def test_softmax_variance_is_the_mean_trace_of_the_output_hessian() -> None:
+    model = nn.Linear(3, 4)
+    x, y = torch.randn(7, 3, generator=torch_generator(0, "x")), torch.zeros(7, dtype=torch.long)
+    with opened(model, "cross_entropy", (x, y)) as problem:
+        found = softmax_variance(problem)
+
+    def loss(z: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(z[None], y[:1])
+
+    hessian = torch.autograd.functional.hessian
+    traces = [float(hessian(loss, z).trace()) for z in model(x).detach()]  # type: ignore[no-untyped-call]
+    assert found == pytest.approx(sum(traces) / 7, rel=1e-5)
+
+
+def test_a_column_has_one_source() -> None:
+    """A probe that follows a run gives no columns: it would overwrite those of the trained network."""
+    along = Probing(probe=Eigenvalues(num_examples=50, at=(0.5, 1.0)))
+    final = Probing(probe=Eigenvalues(num_examples=50))
+    design().model_copy(update={"probings": (along, final)})
+    twice = Probing(probe=Eigenvalues(num_examples=60), arms=("b",), num_seeds=1)
+    with pytest.raises(ValueError, match='two probes of b, level 16.0, give "lambda_max"'):
+        design().model_copy(update={"probings": (along, final, twice)})
+
+
 def test_a_damaged_measurement_is_refused(measured: Execution, tmp_path: Path) -> None:
     execution = replace(measured, store=tmp_path)
     execute_and_measure(spec(), execution, frozenset(), ALL[5:6], never)
@@ -189,6 +244,9 @@ def design(claims: tuple[Claim, ...] = ()) -> Design:
     return Design(seeds=(0, 1, 2), arms=arms, claims=claims, caption="", probings=probings)
 
 
+STUDY = Study(name="s", title="S", question="", background="", factor="f", designs={"smoke": design()})
+
+
 def test_a_study_of_probes_end_to_end(tmp_path: Path) -> None:
     """Workers measure, the table holds the numbers in their cells only, and an intersection–union claim is judged."""
     parts = tuple(
@@ -196,8 +254,7 @@ def test_a_study_of_probes_end_to_end(tmp_path: Path) -> None:
         for s in ("0.05", "0.1")
     )
     claim = Claim(name="c", sentence="s", estimand=Every(parts=parts), test="superiority", margin=0.4, pilot_sd=0.5)
-    study = Study(name="s", title="S", question="", background="", factor="f", designs={"smoke": design((claim,))})
-    item, execution = of_design(study, "smoke", study.designs["smoke"]), Execution(store=tmp_path)
+    item, execution = of_design(STUDY, "smoke", design((claim,))), Execution(store=tmp_path)
     swept = carry_out(plan_of([item], execution), {}, execution, workers=2)
     assert not swept.failures
     frame = frame_of(item, execution)

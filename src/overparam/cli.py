@@ -260,7 +260,9 @@ def measure(
     reference: Annotated[str, typer.Argument(help="FILE.py:factory, which returns a module or (module, (x, y)).")],
     weights: Annotated[Path | None, typer.Option(help="A safetensors file for the module.")] = None,
     data: Annotated[str | None, typer.Option(help="A data set by its name, instead of the factory's data.")] = None,
-    examples: Annotated[int, typer.Option(help="How many of its training examples, the first ones.")] = 1000,
+    examples: Annotated[
+        int | None, typer.Option(min=1, help="Only the first ones; default: 1000 of --data, all of the factory's own.")
+    ] = None,
     loss: Annotated[str, typer.Option(help="cross_entropy or mse.")] = "cross_entropy",
     out: Annotated[Path | None, typer.Option(help="Also write a page, card.html.")] = None,
     data_dir: DataOption = None,
@@ -272,12 +274,11 @@ def measure(
     from overparam.userfile import report_on
 
     with plain_errors(debug):
-        card = report_on(reference, weights, data, data_dir, examples, loss)  # type: ignore[arg-type]
+        card = report_on(reference, weights, data, data_dir, examples, loss)
+        console.print(escape(card.to_text()), highlight=False, soft_wrap=True)
         if out is not None:
             replace_bytes(out, card_page(card.to_json(), reference).encode())
-    console.print(escape(card.to_text()), highlight=False, soft_wrap=True)
-    if out is not None:
-        say(f"Card: {out}")
+            say(f"Card: {out}")
 
 
 @app.command("list")

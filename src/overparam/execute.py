@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
-from filelock import Timeout
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from overparam.data.load import prepare
@@ -116,7 +116,7 @@ def execute(
     if len(set(names)) < len(names):
         raise ValueError(f"two observers have one name ({', '.join(names)}); a name stands for one measure")
     store, identity = Store(execution.store), run_id(spec)
-    with _own(store, identity, should_stop):
+    with held(store.lock(identity), identity, should_stop):
         if not store.has(identity):
             if isinstance(spec.init, Rewind):
                 _refuse_nothing_to_train(spec, execution)
@@ -134,9 +134,8 @@ def execute(
 
 
 @contextmanager
-def _own(store: Store, identity: RunId, should_stop: Callable[[], bool]) -> Iterator[None]:
-    """Hold a run's lock; while another process holds it, wait, but stay interruptible."""
-    lock = store.lock(identity)
+def held(lock: FileLock, identity: RunId, should_stop: Callable[[], bool]) -> Iterator[None]:
+    """Hold a lock; while another process holds it, wait, but stay interruptible."""
     while True:
         try:
             lock.acquire(timeout=0.5)
@@ -191,7 +190,7 @@ def load_state(spec: RunSpec, step: int, execution: Execution) -> State:
     """State of a finished run at a step, replayed if it was not stored."""
     run = read(spec, execution)
     if str(step) not in run.result["states"]:
-        with _own(Store(execution.store), run.run_id, lambda: False):
+        with held(Store(execution.store).lock(run.run_id), run.run_id, lambda: False):
             replay(run, frozenset({step}))
     return state_from_arrays(step, Store(execution.store).state(run.run_id, step))
 

@@ -6,14 +6,16 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from overparam.execute import Run, execute, read
+from overparam.execute import Run, execute, held, read
 from overparam.execution import Execution
+from overparam.finite import finite
 from overparam.measure.eigenvalues import top_eigenvalues
 from overparam.measure.flatness import relative_flatness
 from overparam.measure.perturbation import perturbation_curve
-from overparam.measure.problem import opened
+from overparam.measure.problem import Problem, opened
 from overparam.measure.sharpness import worst_case_sharpness
 from overparam.measure.spectrum import spectral_density
 from overparam.measure.surface import loss_surface
@@ -34,6 +36,7 @@ from overparam.specs.probe import (
 )
 from overparam.specs.run import RunSpec
 from overparam.store.store import Store
+from overparam.stored import refuse_mixed
 from overparam.training.timetable import Timetable
 
 Values = dict[str, Any]
@@ -53,18 +56,28 @@ def execute_and_measure(
         Interrupted: `should_stop` turned true; what was trained and measured until then is kept.
     """
     run = execute(spec, execution, save_steps, should_stop)
-    store = Store(execution.store)
+    store, errors = Store(execution.store), []
     for probe in probes:
         if should_stop():
             raise Interrupted(f"run {run.run_id} is trained, but not all its probes are taken")
-        if not store.has_measurement(run.run_id, probe_id(probe)):
-            run = measure(run, probe)
+        with held(store.lock(run.run_id, probe_id(probe)), run.run_id, should_stop):
+            try:
+                run = run if store.has_measurement(run.run_id, probe_id(probe)) else measure(run, probe)
+            except (ValueError, RuntimeError) as error:  # one probe that cannot be taken leaves the others
+                errors.append(error)
+    if errors:
+        raise errors[0]
     return run
 
 
 def measure(run: Run, probe: Measured) -> Run:
-    """Take one probe of a run at the steps it names and keep the record. A run that diverged has no measurements."""
+    """Take one probe of a run at the steps it names and keep the record. A run that diverged has no measurements.
+
+    Raises:
+        StoreError: the run was computed in another numeric environment, and `allow_mixed` is not set.
+    """
     began = time.process_time()
+    mixed = refuse_mixed(run.execution, run.result["environment"], f"run {run.run_id} was computed")
     steps = [] if run.status == "diverged" else probe.looks(run.spec.first_step, int(run.result["steps"]))
     run = execute(run.spec, run.execution, frozenset(steps))  # one replay for all steps that were not stored
     rows = [_at(run, probe, step) for step in steps]
@@ -73,6 +86,7 @@ def measure(run: Run, probe: Measured) -> Run:
         "rows": rows,
         "data_digest": run.result["data_digest"],
         "environment": run.execution.environment,
+        "mixed": mixed,
         "seconds": time.process_time() - began,
     }
     Store(run.execution.store).add_measurement(run.run_id, probe_id(probe), record)
@@ -89,7 +103,7 @@ def _at(run: Run, probe: Measured, step: int) -> Values:
         loss = run.spec.train.loss
         timetable = Timetable(run.spec.train, len(session.train[1]))
         base = {"step": step, "epoch": step / timetable.steps_per_epoch, "lr": timetable.lr(max(0, step - 1))}
-        found: Values = _without_nan(base | _values(probe, model, loss, (x, y)))
+        found: Values = finite(base | _values(probe, model, loss, (x, y)))
         return found
 
 
@@ -103,7 +117,7 @@ def _values(probe: Measured, model: nn.Module, loss: Any, data: Batch) -> Values
             return _noise(probe, model, loss, data, generator)
         case Trace():
             found = hessian_trace(model, loss, data, max_products=probe.max_products, generator=generator)
-            return {"trace": found.value, "lower": found.lower, "upper": found.upper}
+            return {"trace": found.value, "lower": found.lower, "upper": found.upper, "status": found.status}
         case WorstCase():
             worst = worst_case_sharpness(
                 model,
@@ -116,10 +130,10 @@ def _values(probe: Measured, model: nn.Module, loss: Any, data: Batch) -> Values
                 restarts=probe.restarts,
                 generator=generator,
             )
-            return {probe.metrics[0]: worst.value}
+            return {probe.metrics[0]: worst.value, "status": worst.status}
         case RelativeFlatness():
             flat = relative_flatness(model, loss, data, probes=probe.probes, generator=generator)
-            return {"relative_flatness": flat.value, "lower": flat.lower, "upper": flat.upper}
+            return {"relative_flatness": flat.value, "lower": flat.lower, "upper": flat.upper, "status": flat.status}
         case SpectralDensity():
             density = spectral_density(model, loss, data, steps=probe.steps, probes=probe.probes, generator=generator)
             sizes = {"num_parameters": density.num_parameters, "num_products": density.num_products}
@@ -144,6 +158,7 @@ def _eigenvalues(probe: Eigenvalues, model: nn.Module, loss: Any, data: Batch, g
     )
     with opened(model, loss, data) as problem:
         mean_loss, _ = problem.risk()
+        variance = softmax_variance(problem) if loss == "cross_entropy" else math.nan
     top, bottom = (float(value) for value in found.values[:, 0])
     return {
         "lambda_max": top,
@@ -156,9 +171,21 @@ def _eigenvalues(probe: Eigenvalues, model: nn.Module, loss: Any, data: Batch, g
         "residual_min": float(found.residuals[1, 0]),
         "loss": mean_loss,
         "lambda_max_per_loss": top / mean_loss if mean_loss > 0 else math.nan,
+        "softmax_variance": variance,
+        "lambda_max_per_softmax_variance": top / variance if variance > 0 else math.nan,
         "status": found.status,
         "num_products": found.num_products,
     }
+
+
+def softmax_variance(problem: Problem) -> float:
+    """`(1/N) Σ_i Σ_c p_ic (1 − p_ic)`: the mean trace of the Hessian of cross-entropy in the outputs.
+
+    What λmax would be proportional to if networks differed only in how sure they are of their outputs.
+    """
+    with torch.no_grad():
+        chunks = [F.softmax(problem.outputs(problem.parts(), x).double(), dim=1) for x, _ in problem.chunks]
+    return sum(float((p * (1.0 - p)).sum()) for p in chunks) / problem.num_examples
 
 
 def _noise(probe: Noise, model: nn.Module, loss: Any, data: Batch, generator: torch.Generator) -> Values:
@@ -183,12 +210,3 @@ def _noise(probe: Noise, model: nn.Module, loss: Any, data: Batch, generator: to
         "increase_upper": curve.increase_upper.tolist(),
         "accuracies": curve.accuracy_mean.tolist(),
     }
-
-
-def _without_nan(value: Any) -> Any:
-    """Numbers that are not finite become null, as JSON needs it."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {name: _without_nan(each) for name, each in value.items()}
-    return [_without_nan(each) for each in value] if isinstance(value, list) else value

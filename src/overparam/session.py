@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from overparam.data.load import prepare
 from overparam.data.types import Examples, Split
 from overparam.execution import Execution
+from overparam.finite import finite
 from overparam.identity import run_id
 from overparam.measure.risk import Risk, risk
 from overparam.models.build import build
@@ -128,7 +129,7 @@ class Session:
             if moment.step in self.watch[observer.name] and not _seen(rows, moment):
                 before = digest_arrays(moment.state().arrays())
                 moment.model.train()  # another observer may have left another mode
-                found = {name: _finite(float(value)) for name, value in observer.measure(moment).items()}
+                found = {name: finite(float(value)) for name, value in observer.measure(moment).items()}
                 if digest_arrays(moment.state().arrays()) != before:
                     raise RuntimeError(f'observer "{observer.name}" changed the run it looked at; it must only read')
                 rows.append(_joined(observer.name, self.place(moment), found, rows))
@@ -143,7 +144,7 @@ class Session:
         row = self.place(moment)
         for name, (x, y) in self.splits.items():
             value = risk(moment.model, x, y, self.spec.train.loss) if len(y) else Risk(math.nan, math.nan, 0)
-            row |= {f"{name}_loss": _finite(value.loss), f"{name}_accuracy": _finite(value.accuracy)}
+            row |= {f"{name}_loss": finite(value.loss), f"{name}_accuracy": finite(value.accuracy)}
         return row
 
     def finish(self, moment: Moment, seconds: float) -> None:
@@ -234,10 +235,6 @@ def _seen(rows: list[Row], moment: Moment) -> bool:
 
 def _columns(rows: list[Row]) -> dict[str, list[float | None]]:
     return {name: [row[name] for row in rows] for name in (rows[-1] if rows else ())}
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def number(value: float | None) -> float:

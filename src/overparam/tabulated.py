@@ -37,7 +37,7 @@ def frame_of(item: Experiment, execution: Execution) -> pl.DataFrame:
 
 def _metrics(item: Experiment) -> list[str]:
     """Columns that the design's probes add, each once."""
-    return list(dict.fromkeys(name for each in item.design.probings for name in each.probe.metrics))
+    return list(dict.fromkeys(name for each in item.design.probings for name in each.probe.columns))
 
 
 def _measured(item: Experiment, cell: Cell, execution: Execution) -> dict[str, float | None]:
@@ -47,9 +47,15 @@ def _measured(item: Experiment, cell: Cell, execution: Execution) -> dict[str, f
     for probe in item.design.probes_of(cell):
         if store.has_measurement(identity, probe_id(probe)):
             record = store.measurement(identity, probe_id(probe))
-            found |= {name: record["rows"][-1][name] if record["rows"] else None for name in probe.metrics}
+            found |= dict.fromkeys(probe.columns) | _converged(record["rows"], probe.columns)
             found["probe_seconds"] = (found["probe_seconds"] or 0.0) + record["seconds"]
     return found
+
+
+def _converged(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> dict[str, float | None]:
+    """Values at the end of a run; none where the run diverged or a solve did not converge."""
+    usable = rows and rows[-1].get("status") != "max_products"
+    return {name: rows[-1][name] for name in columns} if usable else {}
 
 
 def readings_of(item: Experiment, execution: Execution) -> tuple[Reading, ...]:

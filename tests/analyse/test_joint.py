@@ -1,5 +1,7 @@
 """Rank correlations of measures with the gap: against scipy, and what each kind of them is blind to."""
 
+import math
+
 import numpy as np
 import polars as pl
 import pytest
@@ -7,7 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from overparam.analyse.joint import correlations, partial_tau, tau
+from overparam.analyse.comparisons import pseudo_values
+from overparam.analyse.intervals import t_interval
+from overparam.analyse.joint import correlations
+from overparam.analyse.kendall import partial_tau, tau, within_levels
 from overparam.rng.numpy_generators import numpy_generator
 
 SEEDS, LEVELS = 6, (1.0, 2.0, 4.0)
@@ -35,17 +40,40 @@ def runs(level_effect: float, own_effect: float, status: str = "ok", noise: floa
 
 
 def test_all_runs_is_kendalls_tau() -> None:
+    """But for the jackknife's correction of its bias."""
     frame = runs(1.0, 0.5, noise=1.0)
     (found,) = correlations(frame, ["arm"], ["sharp"])
-    assert found.overall.estimate == pytest.approx(stats.kendalltau(frame["sharp"], frame["gap"]).statistic)
+
+    def whole(kept: np.ndarray) -> float:
+        mine = frame.filter(pl.col("seed").is_in(kept.tolist()))
+        return float(stats.kendalltau(mine["sharp"], mine["gap"]).statistic)
+
+    assert found.overall.estimate == pytest.approx(pseudo_values(whole, SEEDS).mean())
+    assert found.overall.estimate == pytest.approx(whole(np.arange(SEEDS)), abs=0.1)
     assert found.runs == len(frame) and found.overall.n == SEEDS
     assert -1.0 <= found.overall.lower <= found.overall.estimate <= found.overall.upper <= 1.0
+
+
+def test_within_levels_is_what_a_claim_tests() -> None:
+    frame = runs(1.0, 0.5, noise=1.0)
+    (found,) = correlations(frame, ["arm"], ["sharp"])
+    columns = [
+        [group[name].to_numpy() for _, group in frame.group_by("level", maintain_order=True)]
+        for name in ("sharp", "gap")
+    ]
+    claimed = t_interval(within_levels(*columns))
+    assert (found.within.estimate, found.within.sd) == pytest.approx((claimed.estimate, claimed.sd))
+
+
+def test_two_levels_have_no_correlation_between_them() -> None:
+    (found,) = correlations(runs(1.0, 0.5).filter(pl.col("level_value") < 4.0), ["arm"], ["sharp"])
+    assert found.between is None and found.within.n == SEEDS
 
 
 def test_between_levels_sees_the_factor_only() -> None:
     """The gap follows the level and not the network: within a level nothing is left."""
     (found,) = correlations(runs(100.0, 0.0, noise=1.0), ["arm"], ["sharp"])
-    assert found.between.estimate == 1.0
+    assert found.between is not None and found.between.estimate == 1.0
     assert abs(found.within.estimate) < 0.5
 
 
@@ -70,7 +98,7 @@ def test_tau_is_antisymmetric_and_bounded(values: list[float]) -> None:
     x = pl.Series(np.array(values))
     assert tau(x, x) == pytest.approx(1.0)
     assert tau(x, -x) == pytest.approx(-1.0)
-    assert tau(x, pl.Series(np.ones(len(x)))) == 0.0
+    assert math.isnan(tau(x, pl.Series(np.ones(len(x)))))
 
 
 def test_what_cannot_be_compared_is_left_out() -> None:

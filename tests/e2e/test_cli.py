@@ -123,13 +123,18 @@ def build():
 def only():
     return build()[0]
 
+def fails():
+    raise RuntimeError("no GPU")
+
 number = 3
 """
 
 
 def test_a_model_of_ones_own_is_measured(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(FACTORY)
-    done = overparam("measure", "mine.py:build", "--out", "card.html", folder=tmp_path)
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project/net.py").write_text(FACTORY)
+    (tmp_path / "project/mine.py").write_text("from net import build\n")
+    done = overparam("measure", "project/mine.py:build", "--out", "card.html", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert re.search(r"^lambda_max +[\d.]+", done.stdout, re.M) and "rescaled by 4" in done.stdout
     page = (tmp_path / "card.html").read_text()
@@ -144,6 +149,8 @@ def test_a_model_of_ones_own_is_measured(tmp_path: Path) -> None:
         ("mine.py:nothing", [], 'has no function "nothing"'),
         ("mine.py:number", [], 'has no function "number"'),
         ("mine.py:only", [], "name some with --data"),
+        ("mine.py:fails", [], "cannot call mine.py:fails, at mine.py:17: RuntimeError: no GPU"),
+        ("mine.py:only", ["--data", "digits"], "inputs of shape (1000, 1, 8, 8) and targets of shape (1000,)"),
         ("mine.py:build", ["--weights", "none.safetensors"], "cannot be read as safetensors"),
         ("mine.py:build", ["--loss", "hinge"], 'unknown loss "hinge"'),
     ],

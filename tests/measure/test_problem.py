@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from overparam.measure.eigenvalues import top_eigenvalues
 from overparam.measure.problem import Batch, evaluating, opened
 from overparam.models.functional import chosen_parameters
 from overparam.rng.torch_generators import torch_generator
@@ -362,6 +363,29 @@ def test_a_model_that_draws_random_numbers_in_eval_mode_is_an_error() -> None:
             return F.dropout(super().forward(x), 0.5, training=True)
 
     refused(nn.Sequential(Noisy(5, 3)), "draws random numbers")
+
+
+class Viewing(nn.Module):
+    """A textbook network: `view` after a convolution works in one order of memory only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4 * 36, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(torch.relu(self.conv(x)).view(x.shape[0], -1))
+        return out
+
+
+def test_a_model_bound_to_the_usual_order_of_memory_is_measured_in_it() -> None:
+    x = torch.randn(20, 3, 6, 6, generator=torch_generator(0, "images"))
+    y, model = torch.arange(20) % 3, Viewing()
+    flattening = nn.Sequential(model.conv, nn.ReLU(), nn.Flatten(), model.head)
+    found = [top_eigenvalues(each, "cross_entropy", (x, y), tol=1e-5).values for each in (model, flattening)]
+    assert torch.allclose(found[0], found[1], rtol=1e-4)
+    with opened(model, "cross_entropy", (x, y)) as bound, opened(flattening, "cross_entropy", (x, y)) as free:
+        assert bound.order is torch.contiguous_format
+        assert free.order is torch.channels_last
 
 
 class AcrossTheBatch(nn.Module):

@@ -57,6 +57,17 @@ def test_damage_is_found_and_named(store: Store, file: str, damage: str) -> None
         store.result(ID), store.spec_json(ID), store.state(ID, 7)
 
 
+@pytest.mark.parametrize("content", ["{", '{"content": {"rows": [2]}, "digest": "x"}'])
+def test_a_damaged_measurement_costs_no_training(store: Store, content: str) -> None:
+    store.add_measurement(ID, "trace", {"rows": [1]})
+    file = paths.measurement_file(paths.run_dir(store.root, ID), "trace")
+    file.write_text(content)
+    with pytest.raises(StoreError, match=rf"{file} does not match .*; delete this file to redo it$"):
+        store.measurement(ID, "trace")
+    file.unlink()
+    assert store.has(ID) and not store.has_measurement(ID, "trace")
+
+
 def test_missing_runs_and_steps_are_named(store: Store) -> None:
     with pytest.raises(StoreError, match="not finished"):
         store.result(RunId("cd" + "0" * 30))

@@ -35,12 +35,14 @@ EQUIVALENT = "effect is smaller than the margin (equivalence test)"
 class Verdict:
     """What the runs say about a claim. `interval` and the p values are the primary analysis on ok runs, paired by seed.
 
-    `p` speaks for the claim, `p_against` against it; `p_holm` and `p_against_holm` are their adjusted values.
+    `p` speaks for the claim, `p_against` against it; `p_holm` and `p_against_holm` are their adjusted values. `shown`
+    is what the interval estimates: the claim's estimand, or the part of it that decides.
     """
 
     claim: Claim
     verdict: Outcome
     reason: str
+    shown: Difference | Slope | Concordance
     interval: Interval
     bca: Interval
     all_runs: Interval
@@ -86,14 +88,20 @@ def _measure(frame: pl.DataFrame, claim: Claim, generator: np.random.Generator) 
 def _weakest(frame: pl.DataFrame, claim: Claim, parts: Sequence[Difference], generator: np.random.Generator) -> Verdict:
     """Intersection–union: every part must hold, so the largest p speaks for all, at no further correction.
 
-    One part refuted refutes the whole; the smallest of the k p values against is multiplied by k (Bonferroni).
+    One part refuted refutes the whole; the smallest of the k p values against is multiplied by k (Bonferroni). As for a
+    single claim the p for decides first: a part that holds, by however little, refutes nothing.
     """
     drafts = [_measure_one(frame, claim, part, generator) for part in parts]
-    index = max(range(len(drafts)), key=lambda i: math.inf if drafts[i].p is None else _or_one(drafts[i].p))
-    weakest, against = drafts[index], min(_or_one(draft.p_against) for draft in drafts)
-    note = f"shown is the weakest of {len(parts)} parts, {parts[index].metric}"
-    p_against = None if weakest.p is None else min(1.0, len(parts) * against)
-    return replace(weakest, p_against=p_against, caveats=(*weakest.caveats, note))
+    p_for = [math.inf if draft.p is None else draft.p for draft in drafts]
+    against = [1.0 if p < ALPHA else _or_one(draft.p_against) for p, draft in zip(p_for, drafts, strict=True)]
+    weakest, hardest = p_for.index(max(p_for)), against.index(min(against))
+    if drafts[weakest].p is None:
+        return drafts[weakest]
+    p_against = min(1.0, len(parts) * against[hardest])
+    shown, word = (hardest, "most adverse") if p_against < ALPHA else (weakest, "weakest")
+    note = f"shown is the {word} of {len(parts)} parts, {parts[shown].metric}"
+    found = replace(drafts[shown], p=drafts[weakest].p, p_against=p_against)
+    return replace(found, caveats=(*found.caveats, note))
 
 
 def _measure_one(
@@ -109,6 +117,7 @@ def _measure_one(
         claim=claim,
         verdict="inconclusive",
         reason=obstacle or "",
+        shown=estimand,
         interval=interval,
         bca=bca_interval(values, generator=generator),
         all_runs=t_interval(sample(frame, estimand, ok_only=False).values),
@@ -196,6 +205,8 @@ def _explained(verdict: Verdict, family: int) -> Verdict:
     """An open verdict says what n would settle it, at the strictest step of Holm's correction."""
     if verdict.verdict != "inconclusive" or verdict.n < 2:
         return verdict
+    if _beyond_null(verdict.claim, verdict.interval):
+        return verdict  # more seeds would not speak for the claim
     needed = seeds_needed(verdict.claim, verdict.interval.sd, family=family)
     if needed is None:
         note = "underpowered: more than 1,000 seeds would be needed at this spread"
@@ -220,6 +231,8 @@ def _decide(draft: Verdict) -> Verdict:
 def _reason(draft: Verdict, verdict: Outcome) -> str:
     claim, interval = draft.claim, draft.interval
     if verdict == "inconclusive":
+        if _beyond_null(claim, interval):
+            return "the interval lies on the other side of the null, but not beyond the margin that refutes"
         alone = min(_or_one(draft.p), _or_one(draft.p_against)) < ALPHA
         corrected = " once all claims of the study are corrected for" if alone else ""
         return f"the interval settles neither the claim nor its opposite at this n{corrected}"
@@ -238,6 +251,12 @@ def _reason(draft: Verdict, verdict: Outcome) -> str:
             return "the interval lies above the margin of non-inferiority"
         case _:
             return "the interval lies below the margin of non-inferiority"
+
+
+def _beyond_null(claim: Claim, interval: Interval) -> bool:
+    """Whether the interval lies on the side of the null that is not claimed."""
+    nearest = max(_sign(claim) * (bound - claim.null) for bound in (interval.lower, interval.upper))
+    return claim.test == "superiority" and nearest < 0.0
 
 
 def _obstacle(found: Sample) -> str | None:

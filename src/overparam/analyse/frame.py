@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy import stats
 
-from overparam.analyse.comparisons import pseudo_values, slopes_per_doubling
+from overparam.analyse.comparisons import slopes_per_doubling
+from overparam.analyse.kendall import within_levels
 from overparam.specs.probe import Measured
 from overparam.specs.run import RunSpec
 from overparam.specs.study import Concordance, Difference, Slope
@@ -85,24 +85,12 @@ def sample(frame: pl.DataFrame, estimand: Difference | Slope | Concordance, *, o
             return Sample(columns[0] - columns[1], tuple(columns), statuses, unusable)
         case Concordance(other=other):
             others = [t[other].to_numpy().astype(np.float64) for t in kept]
-            return Sample(_taus(columns, others, len(seeds)), (), statuses, unusable)
+            return Sample(within_levels(columns, others), (), statuses, unusable)
         case Slope():
             levels = np.array([float(t["level_value"][0]) for t in tables])
             enough = seeds and len(levels) > 1
             values = slopes_per_doubling(levels, np.stack(columns, axis=1)) if enough else np.empty(0)
             return Sample(values, (), statuses, unusable)
-
-
-def _taus(columns: list[NDArray[np.float64]], others: list[NDArray[np.float64]], n: int) -> NDArray[np.float64]:
-    """Pseudo-values of Kendall's τ-b over all runs, by seed; empty below three seeds or if a measure never varies."""
-    if n < 3 or any(np.ptp(np.concatenate(each)) == 0 for each in (columns, others)):
-        return np.empty(0)
-
-    def tau(kept: NDArray[np.intp]) -> float:
-        x, y = (np.concatenate([column[kept] for column in each]) for each in (columns, others))
-        return float(stats.kendalltau(x, y).statistic)
-
-    return pseudo_values(tau, n)
 
 
 def failure_rates(found: Sample) -> list[float]:

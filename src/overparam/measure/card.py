@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from overparam.finite import finite
 from overparam.measure.eigenvalues import top_eigenvalues
 from overparam.measure.estimate import Estimate
 from overparam.measure.flatness import pac_bayes_sigma, relative_flatness
@@ -84,7 +85,7 @@ class SharpnessReport:
 
     def to_json(self) -> dict[str, Any]:
         """Plain types; numbers that are not finite become `None`."""
-        plain: dict[str, Any] = _plain({**asdict(self), "moved": self.moved})
+        plain: dict[str, Any] = finite({**asdict(self), "moved": self.moved})
         return plain
 
 
@@ -286,12 +287,3 @@ def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
     """Name and note to the left, numbers to the right."""
     sides = ("<", ">", ">", ">", ">", "<")
     return "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(cells, sides, widths, strict=True)).rstrip()
-
-
-def _plain(value: Any) -> Any:
-    """Lists for tuples, `None` for numbers that are not finite."""
-    if isinstance(value, dict):
-        return {name: _plain(each) for name, each in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [_plain(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

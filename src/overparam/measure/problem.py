@@ -8,7 +8,7 @@ that a short last batch weighs what it should.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,7 @@ class Problem:
     layout: Layout
     theta: Tensor
     fixed: dict[str, Tensor] = field(repr=False)
+    order: torch.memory_format = torch.contiguous_format
 
     @property
     def num_examples(self) -> int:
@@ -67,12 +68,13 @@ class Problem:
         return found
 
     def leaves(self, theta: Tensor | None = None) -> dict[str, Tensor]:
-        """Parameters as fresh leaves of a graph; convolution weights in channels-last order, which is faster."""
+        """Parameters as fresh leaves of a graph."""
         return {name: part.detach().clone().requires_grad_() for name, part in self.parts(theta).items()}
 
     def parts(self, theta: Tensor | None = None) -> dict[str, Tensor]:
-        """Parameters by name, for a pass without gradients."""
-        return {n: _ordered(p) for n, p in self.layout.split(self.theta if theta is None else theta).items()}
+        """Parameters by name, for a pass without gradients; convolution weights in the order of memory."""
+        split = self.layout.split(self.theta if theta is None else theta)
+        return {name: _ordered(part, self.order) for name, part in split.items()}
 
     @torch.no_grad()
     def risk(self, theta: Tensor | None = None) -> tuple[float, float]:
@@ -127,6 +129,7 @@ def opened(
     fixed = {name: value for name, value in copies.items() if name not in names}
     problem = Problem(model, loss, chunks, layout, theta, fixed)
     with evaluating(model):
+        problem = _laid_out(problem)
         _refuse_random(problem)
         yield problem
 
@@ -151,7 +154,7 @@ def _chunks(data: Data, like: Tensor, dtype: torch.dtype | None, size: int) -> I
             raise ValueError(f"data: {len(x)} inputs but {len(y)} targets")
         x, y = (_cast(each.detach().to(like.device), dtype) for each in (x, y))
         for start in range(0, len(y), size):
-            yield _ordered(x[start : start + size]), y[start : start + size]
+            yield x[start : start + size], y[start : start + size]
         count += len(y)
     if count == 0:
         raise ValueError("data holds no example; give at least one")
@@ -183,8 +186,23 @@ def _cast(value: Tensor, dtype: torch.dtype | None) -> Tensor:
     return value.to(dtype) if dtype is not None and value.is_floating_point() else value
 
 
-def _ordered(value: Tensor) -> Tensor:
-    return value.contiguous(memory_format=torch.channels_last) if value.ndim == 4 else value
+@torch.no_grad()
+def _laid_out(problem: Problem) -> Problem:
+    """Images and convolution weights in channels-last order, which is faster, unless the model can only be run in
+    the usual one: `view` is bound to it.
+    """
+    order = torch.channels_last
+    chunks = tuple((_ordered(x, order), y) for x, y in problem.chunks)
+    faster = replace(problem, order=order, chunks=chunks)
+    try:
+        faster.outputs(faster.parts(), chunks[0][0][:2])
+    except RuntimeError:
+        return problem
+    return faster
+
+
+def _ordered(value: Tensor, order: torch.memory_format) -> Tensor:
+    return value.contiguous(memory_format=order) if value.ndim == 4 else value
 
 
 def _refuse_non_finite(tensors: dict[str, Tensor]) -> None:

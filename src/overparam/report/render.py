@@ -14,11 +14,12 @@ from matplotlib.figure import Figure
 
 from overparam.analyse.claims import Verdict
 from overparam.analyse.frame import Reading
-from overparam.analyse.joint import Correlation, correlations
+from overparam.finite import finite
 from overparam.report import numbers, protocol, tables
 from overparam.report.effects import drawable, effects_figure
 from overparam.report.figures import inline, sweep_figure, to_png, to_svg
 from overparam.report.landscape import landscape_drawings
+from overparam.report.measurements import correlated, readings_json
 from overparam.report.templates import environment
 from overparam.specs.study import Preset, Study
 from overparam.store.store import replace_bytes
@@ -49,9 +50,7 @@ def render(results: Sequence[StudyResult], out_dir: Path) -> Path:
     sections = [_section(result, out_dir) for result in results]
     page = _template().render(sections=sections, version=__version__)
     record = {"schema_version": SCHEMA_VERSION, "overparam": __version__, "studies": [_json(r) for r in results]}
-    _write(
-        out_dir / "report.json", json.dumps(tables.without_nan(record), indent=1, sort_keys=True, ensure_ascii=False)
-    )
+    _write(out_dir / "report.json", json.dumps(finite(record), indent=1, sort_keys=True, ensure_ascii=False))
     _write(out_dir / "report.html", page)
     return out_dir / "report.html"
 
@@ -77,7 +76,7 @@ def _json(result: StudyResult) -> dict[str, Any]:
         "notes": [*result.notes, *result.data_notes],
         "claims": [tables.verdict_row(verdict) for verdict in result.verdicts],
         "cells": tables.cell_rows(design, result.frame),
-        "correlations": [asdict(each) for each in _correlations(result)],
+        "correlations": [asdict(each) for each in correlated(design, result.frame)],
     }
 
 
@@ -98,7 +97,7 @@ def _section(result: StudyResult, out_dir: Path) -> dict[str, Any]:
         "sweep": sweep,
         "effects": effects,
         "drawings": _drawings(result, out_dir),
-        "correlations": _correlations(result),
+        "correlations": correlated(design, result.frame),
         "rows": rows,
         "confirmatory": confirmatory,
         "descriptive": [v for v in result.verdicts if not v.claim.confirmatory],
@@ -150,18 +149,13 @@ def _figures(result: StudyResult, rows: list[tables.Row], out_dir: Path) -> tupl
 def _drawings(result: StudyResult, out_dir: Path) -> list[dict[str, Any]]:
     """Figures of the measurements, if there are any."""
     design, name = result.study.designs[result.preset], numbers.stem(result.study.name)
-    drawings = landscape_drawings(design, result.frame, result.readings)
+    drawings = landscape_drawings(result.study.factor, design, result.frame, result.readings)
+    if drawings:
+        _write(out_dir / "data" / f"{name}_measurements.json", readings_json(result.readings))
     return [
         {"alt": each.alt, "caption": each.caption, "art": _drawn(each.figure, f"{name}_{each.name}", out_dir)}
         for each in drawings
     ]
-
-
-def _correlations(result: StudyResult) -> list[Correlation]:
-    """Measures of sharpness against the gap; the arm of equal train loss first."""
-    metrics = [name for each in result.study.designs[result.preset].probings for name in each.probe.metrics]
-    wanted = [name for name in dict.fromkeys(metrics) if not name.endswith(("_upper", "_lower"))]
-    return correlations(result.frame, ("equal_loss", "equal_epochs"), wanted)
 
 
 def _drawn(figure: Figure, stem: str, out_dir: Path) -> Markup:

@@ -1,7 +1,6 @@
 """Frames and verdicts → rows of plain records, the same for HTML, CSV, LaTeX and JSON."""
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import polars as pl
@@ -64,7 +63,9 @@ def verdict_row(verdict: Verdict) -> Row:
         "verdict": verdict.verdict,
         "reason": verdict.reason,
         "confirmatory": claim.confirmatory,
-        "metric": claim.estimand.metric,
+        "estimand": claim.estimand.kind,
+        "metric": verdict.shown.metric,
+        "scale": getattr(verdict.shown, "scale", "linear"),
         "test": claim.test,
         "direction": claim.direction,
         "null": claim.null,
@@ -96,17 +97,6 @@ def _interval(prefix: str, interval: Interval) -> Row:
         f"{prefix}lower": interval.lower,
         f"{prefix}upper": interval.upper,
     }
-
-
-def without_nan(value: Any) -> Any:
-    """The same record with NaN as null, as JSON needs it."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(k): without_nan(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [without_nan(v) for v in value]
-    return value
 
 
 def latex(columns: Sequence[str], rows: Iterable[Sequence[str]], layout: str | None = None) -> str:

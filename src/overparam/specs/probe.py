@@ -1,12 +1,12 @@
 """Probes: named measurements of a trained network, with their settings. Plain values, like runs.
 
 A probe's id hashes its settings and its semantics; a measurement is kept with the run it was taken of. `metrics` are
-the numbers that a probe puts into the table of runs, taken at the end of the run. `at` lists the shares of the run's
-steps at which it is measured, the end last. All probes look at the first `num_examples` training examples, the same
-for all runs on the same data.
+the numbers it gives at each look, `columns` those that enter the table of runs, taken at the end of the run. `at` lists
+the shares of the run's steps at which it is measured, the end last. All probes look at the first `num_examples`
+training examples, the same for all runs on the same data.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
@@ -39,14 +39,28 @@ class Measured(Spec):
         raise NotImplementedError
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """None for a probe that follows a run: the table has what a probe of the trained network found."""
+        return self.metrics if len(self.at) == 1 else ()
+
+    @property
+    def ranked(self) -> tuple[str, ...]:
+        """Columns that are measures of sharpness, to be ranked against the gap."""
+        return self.columns
+
+    @property
     def forward_passes(self) -> float:
         """Cost in forward passes over the examples, for plans."""
         raise NotImplementedError
 
 
 class Eigenvalues(Measured):
-    """Both ends of the Hessian's spectrum, with residuals and certified intervals."""
+    """Both ends of the Hessian's spectrum, with residuals and certified intervals.
 
+    λmin is near zero in trained networks and its residual is relative to ‖H‖, so it has no rank.
+    """
+
+    semantics: ClassVar[int] = 2  # 1: a looser stop rule
     kind: Literal["eigenvalues"] = "eigenvalues"
     tol: PositiveFloat = 1e-2
     certify: PositiveFloat | None = 0.06
@@ -54,7 +68,15 @@ class Eigenvalues(Measured):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        return ("lambda_max", "lambda_min", "lambda_max_upper", "lambda_min_lower", "lambda_max_per_loss")
+        return (*self.sharpness, "lambda_max_lower", "lambda_max_upper", "lambda_min", "lambda_min_lower")
+
+    @property
+    def sharpness(self) -> tuple[str, ...]:
+        return ("lambda_max", "lambda_max_per_loss", "lambda_max_per_softmax_variance")
+
+    @property
+    def ranked(self) -> tuple[str, ...]:
+        return tuple(name for name in self.columns if name in self.sharpness)
 
     @property
     def forward_passes(self) -> float:

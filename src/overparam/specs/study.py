@@ -43,21 +43,18 @@ class Slope(Spec):
 
 
 class Every(Spec):
-    """Several differences that must all hold: an intersection–union test. The part with the largest p is shown."""
+    """Several differences that must all hold: an intersection–union test. The part that decides is shown."""
 
     kind: Literal["every"] = "every"
     parts: tuple[Difference, ...] = Field(min_length=1)
 
-    @property
-    def metric(self) -> Metric:
-        return self.parts[0].metric
-
 
 class Concordance(Spec):
-    """Kendall's τ-b between `metric` and `other` over all runs of an arm, levels and seeds alike.
+    """Kendall's τ-b between `metric` and `other` over the seeds of a level, averaged over the levels of an arm.
 
-    Its values per seed are jackknife pseudo-values `nτ − (n − 1)τ₍₋ᵢ₎`: whole seeds are left out, so that the runs of
-    one seed, which share data order and initialization, are never taken for independent.
+    Networks of one level were trained alike, so what moves both sides from level to level does not enter. Its values
+    per seed are jackknife pseudo-values `nτ − (n − 1)τ₍₋ᵢ₎`: whole seeds are left out, so that the runs of one seed,
+    which share data order and initialization, are never taken for independent.
     """
 
     kind: Literal["concordance"] = "concordance"
@@ -135,7 +132,7 @@ class Design(Spec):
     def _claims_point_at_cells(self) -> "Design":
         cells = {(arm.name, level.level) for arm in self.arms for level in arm.levels}
         arms = {arm.name for arm in self.arms}
-        known = {*RUN_METRICS, *(name for each in self.probings for name in each.probe.metrics)}
+        known = {*RUN_METRICS, *(name for each in self.probings for name in each.probe.columns)}
         for claim in self.claims:
             points, named, metrics = _pointed_at(claim.estimand)
             missing = [f"{p}" for p in points if (p.arm, p.level) not in cells]
@@ -146,6 +143,17 @@ class Design(Spec):
                 raise ValueError(f'claim {claim.name} needs "{unknown[0]}"; there are: {", ".join(sorted(known))}')
         if sum(claim.confirmatory for claim in self.claims) > 6:
             raise ValueError("at most six confirmatory claims per study")
+        return self
+
+    @model_validator(mode="after")
+    def _columns_have_one_source(self) -> "Design":
+        for arm in self.arms:
+            for level in arm.levels:
+                for seed in self.seeds:
+                    probes = self.probes_of(Cell(arm.name, level.level, seed, level.spec))
+                    names = [name for probe in probes for name in probe.columns]
+                    if twice := [name for name in names if names.count(name) > 1]:
+                        raise ValueError(f'two probes of {arm.name}, level {level.level}, give "{twice[0]}"')
         return self
 
     def cells(self) -> Iterator[Cell]:

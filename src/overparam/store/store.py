@@ -125,15 +125,15 @@ class Store:
 
     def measurement(self, run_id: RunId, probe_id: str) -> dict[str, Any]:
         """The verified record of a probe on a run."""
-        return _read_sealed(paths.measurement_file(paths.run_dir(self.root, run_id), probe_id))
+        return _read_sealed(paths.measurement_file(paths.run_dir(self.root, run_id), probe_id), "this file")
 
     def add_measurement(self, run_id: RunId, probe_id: str, record: Mapping[str, Any]) -> None:
         """Keep what a probe measured of a finished run."""
         _write_sealed(paths.measurement_file(paths.run_dir(self.root, run_id), probe_id), record)
 
-    def lock(self, run_id: RunId) -> FileLock:
-        """Lock of one run; it vanishes with the process that holds it."""
-        file = paths.lock_file(self.root, run_id)
+    def lock(self, run_id: RunId, probe_id: str | None = None) -> FileLock:
+        """Lock of one run, or of one probe of it; it vanishes with the process that holds it."""
+        file = paths.lock_file(self.root, run_id if probe_id is None else f"{run_id}-{probe_id}")
         file.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(file)
 
@@ -163,14 +163,12 @@ class Store:
         return file
 
 
-def _check(condition: bool, what: str) -> None:
+def _check(condition: bool, what: str, unit: str = "the run's directory") -> None:
     if not condition:
-        raise StoreError(
-            f"{what} does not match its digest: the file is damaged; delete the run's directory to redo it"
-        )
+        raise StoreError(f"{what} does not match its digest: the file is damaged; delete {unit} to redo it")
 
 
-def _read_sealed(file: Path) -> dict[str, Any]:
+def _read_sealed(file: Path, unit: str = "the run's directory") -> dict[str, Any]:
     try:
         sealed = json.loads(file.read_text())
     except FileNotFoundError:
@@ -178,7 +176,7 @@ def _read_sealed(file: Path) -> dict[str, Any]:
     except ValueError:
         sealed = {}
     content = sealed.get("content") if isinstance(sealed, dict) else None
-    _check(content is not None and digest_text(_text(content)) == sealed.get("digest"), str(file))
+    _check(content is not None and digest_text(_text(content)) == sealed.get("digest"), str(file), unit)
     assert isinstance(content, dict)
     return content
 

@@ -17,16 +17,17 @@ from overparam.studies.loss_landscape.claims import ADAPTIVE_SIGMA, SIGMAS, clai
 
 PAPER_SIGMAS = (0.0005, 0.001, *SIGMAS, 0.05)
 ALONG = (0.0, 0.05, 0.15, 0.35, 0.6, 0.85, 1.0)
-EQUAL_EPOCHS = ("equal_epochs",)
+EQUAL_EPOCHS, EQUAL_LOSS = ("equal_epochs",), ("equal_loss",)
 CAPTION = "Curvature and noise are measured on the first {n:,} training examples, in eval mode."
 
 
 def probings(
     n: int, levels: tuple[float | str, ...], few: tuple[float | str, ...], *, seeds: int
 ) -> tuple[Probing, ...]:
-    """λmax, λmin and noise of every run; the dearer measures of some levels at equal epochs, or of a few seeds."""
-    some = {"arms": EQUAL_EPOCHS, "levels": levels}
-    rare = {"arms": EQUAL_EPOCHS, "levels": few, "num_seeds": seeds}
+    """λmax, λmin and noise of every run; the dearer measures of some levels; pictures at equal loss, of few seeds."""
+    some = {"arms": EQUAL_EPOCHS + EQUAL_LOSS, "levels": levels}
+    rare = {"arms": EQUAL_LOSS, "levels": few, "num_seeds": seeds}
+    along = {**rare, "arms": EQUAL_EPOCHS}
     adaptive = Noise(num_examples=n, sigmas=(ADAPTIVE_SIGMA / 4, ADAPTIVE_SIGMA / 2, ADAPTIVE_SIGMA), scale="adaptive")
     return (
         Probing(probe=Eigenvalues(num_examples=n)),
@@ -38,7 +39,7 @@ def probings(
         Probing(probe=RelativeFlatness(num_examples=n), **some),
         Probing(probe=SpectralDensity(num_examples=n), **rare),
         Probing(probe=Surface(num_examples=n), **rare),
-        Probing(probe=Eigenvalues(num_examples=n, at=ALONG, certify=None), **rare),
+        Probing(probe=Eigenvalues(num_examples=n, at=ALONG, certify=None), **along),
     )
 
 
