@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext
 import torch
 
 from overparam.execution import Execution
+from overparam.precision import full_precision
 
 
 @contextmanager
@@ -29,13 +30,9 @@ def _deterministic_cuda() -> Iterator[None]:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with fixed workspaces
     strict = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    precision, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
     try:
-        yield
+        with full_precision():
+            yield
     finally:
         torch.use_deterministic_algorithms(strict, warn_only=warn_only)
-        torch.set_float32_matmul_precision(precision)
-        torch.backends.cudnn.allow_tf32 = convolutions

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -9,8 +10,10 @@ from torch import Tensor, nn
 
 from overparam.measure.card import SharpnessReport, sharpness_report
 from overparam.measure.eigenvalues import top_eigenvalues
+from overparam.measure.problem import Batch
 from overparam.measure.rescaling import rescaled
 from overparam.rng.torch_generators import torch_generator
+from tests.support.networks import Once, rows, shaken
 
 SMALL = {"sigmas": (0.01, 0.05), "relative_sigmas": (0.1,)}
 ABSOLUTE = {"lambda_max", "lambda_min", "trace", "noise absolute 0.01", "noise absolute 0.05"}
@@ -141,6 +144,39 @@ def test_the_same_call_gives_the_same_numbers_and_leaves_the_model(relu: Sharpne
     assert other["noise absolute 0.01"].value != relu["noise absolute 0.01"].value
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert model.training and torch.equal(state, torch.get_rng_state())
+
+
+class Augmented:
+    """Other examples at every reading."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.batch, self.readings = labelled(model), 0
+
+    def __iter__(self) -> Iterator[Batch]:
+        self.readings += 1
+        x, y = self.batch
+        yield x + 0.3 * torch.randn(x.shape, generator=torch_generator(self.readings, "noise")), y
+
+
+def test_the_data_is_read_once_so_that_only_a_rescaling_moves_a_measure() -> None:
+    model = net(nn.ReLU)
+    data, first = Augmented(model), list(Augmented(model))
+    found = sharpness_report(model, "cross_entropy", data, **SMALL)  # type: ignore[arg-type]
+    assert data.readings == 1
+    assert found == sharpness_report(model, "cross_entropy", first, **SMALL)  # type: ignore[arg-type]
+    assert {row.name for row in found.rows if row.invariant} >= INVARIANT
+    with pytest.raises(ValueError, match="data is a list_iterator; give .* that can be read again"):
+        sharpness_report(model, "cross_entropy", iter(first), **SMALL)  # type: ignore[arg-type]
+
+
+def test_the_notes_name_products_that_were_differences(tanh: SharpnessReport) -> None:
+    """Where the chosen weights lie before the operation; behind it there are second derivatives."""
+    model = shaken(nn.Sequential(nn.Linear(4, 5), Once(), nn.Linear(5, 3)))
+    report = sharpness_report(model, "cross_entropy", rows(), params="0", **SMALL)  # type: ignore[arg-type]
+    by_products = ("lambda_max", "lambda_min", "trace", "relative flatness")
+    assert [row.name for row in report.rows if "by finite differences" in row.note] == list(by_products)
+    assert report["relative flatness"].note == "0.weight, by finite differences"
+    assert not any("differences" in row.note for row in tanh.rows)
 
 
 def test_bad_inputs_are_named(relu: SharpnessReport) -> None:

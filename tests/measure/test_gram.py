@@ -1,6 +1,8 @@
 """The Gram matrix of the outputs has the spectrum of the Gauss–Newton matrix."""
 
 import math
+from collections.abc import Callable
+from itertools import accumulate
 
 import pytest
 import torch
@@ -9,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from overparam.measure import gram
 from overparam.measure.eigenvalues import top_eigenvalues
-from overparam.measure.gram import gram_pays, gram_rows, gram_values, softmax_root
+from overparam.measure.gram import gram_pairs, gram_pays, gram_rows, gram_values, softmax_root
 from overparam.measure.losses import LossName, per_example
 from overparam.measure.operators import Curvature, CurvatureOperator, dense
 from overparam.measure.problem import Batch, opened
@@ -160,6 +163,58 @@ def test_it_pays_only_where_it_is_the_same_matrix_and_small() -> None:
     with opened(network(), "cross_entropy", examples(5, count=33)) as problem:  # 99 rows for 99 parameters
         assert not gram_pays(problem, "ggn", 3)
         assert gram_pays(problem, "empirical_fisher", 3)
+
+
+def wide_mlp() -> tuple[nn.Module, Batch]:
+    model = build(MLP(width=150, depth=3, activation="tanh"), (50,), 3, generator=torch_generator(0, "init"))
+    return model, examples(50, count=40, dtype=torch.float32)
+
+
+def wide_cnn() -> tuple[nn.Module, Batch]:
+    """Its activations, 4,096 and 8,192 numbers per example for 6,627 parameters, weigh more than its rows."""
+    layers = [nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 32, 3, padding=1), nn.ReLU()]
+    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(512, 3))
+    return model, examples(3, 16, 16, count=40, dtype=torch.float32)
+
+
+@pytest.mark.parametrize("make", [wide_mlp, wide_cnn])
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("k", [1, 60])
+def test_it_is_refused_where_it_would_take_more_memory_than_allowed(
+    k: int, loss: LossName, make: Callable[[], tuple[nn.Module, Batch]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """120 rows in float32: the peak is at most what is counted, and not far below it."""
+    model, data = make()
+    with opened(model, loss, data) as problem:
+        counted = 120 * problem.num_parameters * 24
+        for limit, pays in ((counted, True), (counted - 1, False)):
+            monkeypatch.setattr(gram, "MAX_BYTES", limit)
+            assert gram_pays(problem, "ggn", 3) is pays
+        with torch.profiler.profile(profile_memory=True) as run:
+            gram_pairs(problem, "ggn", k)
+    events = run.profiler.kineto_results.events()
+    peak = max(accumulate(event.nbytes() for event in events if event.name() == "[memory]"))
+    assert 0.4 * counted <= peak <= counted
+
+
+def test_rows_leave_a_device_before_they_become_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a device without float64: only `.cpu()` gives a tensor that has it."""
+
+    class Elsewhere(Tensor):
+        def double(self) -> Tensor:
+            raise TypeError("this device has no float64")
+
+        def cpu(self) -> Tensor:  # type: ignore[override]
+            return self.as_subclass(Tensor)
+
+    with opened(network(torch.float32), "mse", examples(5, dtype=torch.float32)) as problem:
+        expected, values = gram_pairs(problem, "ggn", 2), gram_values(problem, "ggn")
+        monkeypatch.setattr(gram, "gram_rows", lambda *args: gram_rows(*args).as_subclass(Elsewhere))
+        found = gram_pairs(problem, "ggn", 2)
+        assert torch.equal(gram_values(problem, "ggn"), values)
+    assert found is not None and expected is not None
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+    assert [each.dtype for each in found] == [F64, torch.float32, F64]
 
 
 def test_a_batch_norm_network_has_both_routes() -> None:

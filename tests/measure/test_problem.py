@@ -407,7 +407,7 @@ class AcrossTheBatch(nn.Module):
 )
 @pytest.mark.parametrize("count", [3, 30, 600])
 def test_a_model_that_mixes_examples_is_an_error(model: nn.Module, count: int) -> None:
-    refused(model, "with the others in its batch", data=examples(count))
+    refused(model, "models that treat each example on its own", data=examples(count))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])

@@ -97,6 +97,35 @@ def test_a_skip_connection_leaves_the_pair_within_the_block() -> None:
     assert torch.equal(twin(x), model(x))
 
 
+class Idle(nn.Module):
+    """A network with two layers that take no part in its function."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.u, self.v, self.inner = nn.Linear(6, 6), nn.Linear(6, 6), inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.inner(x)
+        return found
+
+
+@pytest.mark.parametrize(("activation", "expected"), [(nn.Tanh, []), (nn.ReLU, [("inner.0", "inner.2")])])
+def test_layers_that_take_no_part_are_no_pair(activation: type[nn.Module], expected: list[tuple[str, str]]) -> None:
+    model, x = filled(Idle(nn.Sequential(nn.Linear(6, 8), activation(), nn.Linear(8, 3)))), inputs(30, 6)
+    twin, pairs = rescaled(model, data_of(x))
+    assert pairs == expected
+    assert torch.equal(twin(x), model(x))
+    for name in ("u.weight", "u.bias", "v.weight", "v.bias"):
+        assert torch.equal(twin.get_parameter(name), model.get_parameter(name)), name
+
+
+def test_a_network_in_half_precision_is_scaled_in_it() -> None:
+    model, x = mlp().bfloat16(), inputs(30, 6).bfloat16()
+    twin, pairs = rescaled(model, data_of(x))
+    assert pairs == [("0", "2"), ("2", "4")]
+    assert torch.equal(twin(x), model(x)) and twin.get_parameter("0.weight").dtype is torch.bfloat16
+
+
 def test_every_batch_of_the_data_is_looked_at() -> None:
     """`max(h, −1)` is linear for the small inputs of the first batch and bends for those of the last."""
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from overparam.measure.flatness import crossing, pac_bayes_sigma, relative_flatness
 from overparam.measure.perturbation import perturbation_curve, scaled_direction
-from overparam.measure.problem import opened
+from overparam.measure.problem import Problem, opened
 from overparam.measure.rescaling import rescaled
 from overparam.measure.sharpness import worst_case_sharpness
 from overparam.rng.torch_generators import torch_generator
@@ -168,6 +168,45 @@ def test_adaptive_sharpness_leaves_zero_weights_at_zero() -> None:
     model, x = weighted([0.0, 2.0]), with_hessian(100.0, 1.0)
     found = worst_case_sharpness(model, "mse", (x, model(x).detach()), radius=0.1, adaptive=True)
     assert found.value == pytest.approx((0.1 * 2.0) ** 2 / 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf", "keskar"])
+def test_parameters_that_the_loss_does_not_depend_on_make_nothing_worse(norm: Any) -> None:
+    model, data = relu_net(), labelled()
+    model.register_parameter("unused", nn.Parameter(torch.ones(3, dtype=F64)))
+    found = worst_case_sharpness(model, "cross_entropy", data, radius=0.1, norm=norm, params="unused")
+    assert (found.value, found.num_products) == (0.0, 3)
+
+
+def test_a_loss_that_is_not_finite_at_the_model_is_no_sharpness_of_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Infinite at the last of 600 examples, which lies in no first chunk."""
+    model, x = weighted([1.0]), torch.ones(600, 1, dtype=F64)
+    x[-1] = math.inf
+    with pytest.raises(ValueError, match="the loss is not finite"):
+        worst_case_sharpness(model, "mse", (x, torch.zeros_like(x)), radius=0.1)
+    monkeypatch.setattr(Problem, "risk", lambda self, theta=None: (math.nan, math.nan))
+    assert math.isnan(worst_case_sharpness(relu_net(), "cross_entropy", labelled(), radius=0.1).value)
+
+
+def test_losses_leave_a_device_before_they_become_float64() -> None:
+    """As on a device without float64: only `.cpu()` gives a tensor that has it."""
+
+    class Elsewhere(Tensor):
+        def double(self) -> Tensor:
+            raise TypeError("this device has no float64")
+
+        def cpu(self) -> Tensor:  # type: ignore[override]
+            return self.as_subclass(Tensor)
+
+    def loss(outputs: Tensor, y: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(outputs, y, reduction="none")
+
+    model, data = relu_net(), labelled()
+    found, there = (
+        worst_case_sharpness(model, each, data, radius=0.1, steps=3).value
+        for each in (loss, lambda outputs, y: loss(outputs, y).as_subclass(Elsewhere))
+    )
+    assert found == there
 
 
 def test_only_the_chosen_parameters_move() -> None:

@@ -17,6 +17,7 @@ from overparam.models.build import build
 from overparam.rng.torch_generators import torch_generator
 from overparam.specs.run import MLP
 from tests.support.matrices import rotated
+from tests.support.networks import Once, rows, shaken
 
 F64 = torch.float64
 Z = 4.5  # two-sided false alarm 7e-6
@@ -269,3 +270,13 @@ def test_scales_must_be_positive(value: float) -> None:
 def test_a_band_needs_two_probes() -> None:
     with pytest.raises(ValueError, match="at least two probes"):
         measured(bulk_and_outliers(50), steps=5, probes=1).cdf_band([0.0])
+
+
+def test_a_density_says_that_products_were_differences() -> None:
+    lacking, whole = (shaken(nn.Sequential(nn.Linear(4, 5), middle, nn.Linear(5, 3))) for middle in (Once(), nn.Tanh()))
+    found = spectral_density(lacking, "cross_entropy", rows(), steps=4, probes=2)
+    assert found.fallback is not None and "differentiable" in found.fallback
+    for estimate in (found.trace(), found.frobenius(), found.effective_dimension(1.0)):
+        assert estimate.fallback == found.fallback
+    assert spectral_density(whole, "cross_entropy", rows(), steps=4, probes=2).fallback is None
+    assert measured(bulk_and_outliers(), steps=3).fallback is None

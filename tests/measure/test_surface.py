@@ -1,11 +1,13 @@
 """Surfaces against the model itself, against moved copies of it, and against curvature."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from overparam.measure.eigenvalues import top_eigenvalues
-from overparam.measure.problem import opened
+from overparam.measure.problem import Batch, opened
 from overparam.measure.surface import loss_surface
 from overparam.rng.torch_generators import torch_generator
 
@@ -82,6 +84,27 @@ def test_along_eigenvectors_the_second_difference_is_the_eigenvalue() -> None:
     first, second = surface.directions
     assert abs(float(torch.cosine_similarity(first, second, dim=0))) < 1e-12
     assert float(first.square().sum()) == pytest.approx(squared, rel=1e-9)
+
+
+def test_eigenvectors_and_surface_are_of_the_same_examples() -> None:
+    """The data is read once; a second reading would give others."""
+
+    class Augmented:
+        readings = 0
+
+        def __iter__(self) -> Iterator[Batch]:
+            self.readings += 1
+            x, y = labelled()
+            yield x + 0.3 * torch.randn(x.shape, generator=torch_generator(self.readings, "noise"), dtype=x.dtype), y
+
+    data, first = Augmented(), list(Augmented())
+    found = loss_surface(tanh_net(), "cross_entropy", data, directions="eigen", points=3)
+    assert data.readings == 1
+    assert torch.equal(
+        found.losses, loss_surface(tanh_net(), "cross_entropy", first, directions="eigen", points=3).losses
+    )
+    with pytest.raises(ValueError, match="data is a list_iterator; give .* that can be read again"):
+        loss_surface(tanh_net(), "cross_entropy", iter(first), directions="eigen", points=3)
 
 
 def test_given_directions_are_walked_as_they_are() -> None:

@@ -10,6 +10,7 @@ from scipy import stats
 from overparam.analyse.comparisons import pseudo_values
 
 Floats = NDArray[np.float64]
+ROUNDING = 1e-12  # τ are ratios of small integers; what is nearer to 0 is 0
 
 
 def tau(x: ArrayLike, y: ArrayLike) -> float:
@@ -29,8 +30,10 @@ def partial_tau(x: ArrayLike, y: ArrayLike, z: ArrayLike) -> float:
     1.0
     """
     xy, xz, yz = tau(x, y), tau(x, z), tau(y, z)
-    left = (1.0 - xz**2) * (1.0 - yz**2)
-    return (xy - xz * yz) / math.sqrt(left) if left > 0.0 else math.nan
+    left, rest = (1.0 - xz**2) * (1.0 - yz**2), xy - xz * yz
+    if left <= ROUNDING:
+        return math.nan
+    return 0.0 if abs(rest) <= ROUNDING else rest / math.sqrt(left)
 
 
 def mean_tau(x: Sequence[ArrayLike], y: Sequence[ArrayLike]) -> float:

@@ -127,6 +127,7 @@ def sharpness_report(
     seed = 0 if generator is None else int(torch.randint(2**62, (1,), generator=generator))
     measures = _measures(sigmas, relative_sigmas, radius, adaptive_radius, box)
     with opened(model, loss, data, params=params) as problem:
+        data = problem.chunks  # read once: a loader that augments gives other examples every time
         base_loss, accuracy = problem.risk()
         subject = Subject(model, loss, data, params, last_weight(problem))
         skips = dict(_skips(problem, accuracy))
@@ -209,8 +210,7 @@ def _eigenvalues(subject: Subject, generator: torch.Generator) -> Iterator[Findi
         params=subject.params,
         generator=generator,
     )
-    notes = ["" if solve.status == "converged" else "not converged", "by finite differences" if solve.fallback else ""]
-    note = ", ".join(filter(None, notes))
+    note = _joined("" if solve.status == "converged" else "not converged", _differences(solve.fallback))
     columns = (solve.values, solve.lower, solve.upper)
     ends = zip(*(column[:, 0].tolist() for column in columns), strict=True)
     for name, (value, lower, upper) in zip(("lambda_max", "lambda_min"), ends, strict=True):
@@ -219,7 +219,7 @@ def _eigenvalues(subject: Subject, generator: torch.Generator) -> Iterator[Findi
 
 def _trace(subject: Subject, generator: torch.Generator) -> Iterator[Finding]:
     found = hessian_trace(subject.model, subject.loss, subject.data, params=subject.params, generator=generator)
-    yield "trace", found, ""
+    yield "trace", found, _differences(found.fallback)
 
 
 def _noise(subject: Subject, generator: torch.Generator, *, scale: Scale, sigmas: Sequence[float]) -> Iterator[Finding]:
@@ -259,7 +259,15 @@ def _relative_flatness(subject: Subject, generator: torch.Generator) -> Iterator
     found = relative_flatness(
         subject.model, subject.loss, subject.data, layer=subject.layer, probes=PROBES, generator=generator
     )
-    yield "relative flatness", found, subject.layer or ""
+    yield "relative flatness", found, _joined(subject.layer or "", _differences(found.fallback))
+
+
+def _differences(fallback: str | None) -> str:
+    return "by finite differences" if fallback else ""
+
+
+def _joined(*notes: str) -> str:
+    return ", ".join(filter(None, notes))
 
 
 def _row(one: Finding, other: Finding | None) -> Row:

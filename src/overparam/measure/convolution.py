@@ -8,7 +8,7 @@ which its CPU kernels run slowly. The same derivatives are one forward and one b
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -17,6 +17,13 @@ from torch.autograd.function import Function
 _convolution = torch.ops.aten.convolution
 _backward = torch.ops.aten.convolution_backward
 Geometry = tuple[list[int], list[int], list[int], int]  # stride, padding, dilation, groups
+
+
+class Mode(Protocol):
+    """Whether a backward pass taken now is to be differentiated in x and w too."""
+
+    @property
+    def curved(self) -> bool: ...
 
 
 def _conv(x: Tensor, w: Tensor, b: Tensor | None, geometry: Geometry) -> Tensor:
@@ -33,21 +40,21 @@ def _grads(g: Tensor, x: Tensor, w: Tensor, geometry: Geometry, mask: Sequence[b
 
 
 class Convolution(Function):
-    """conv2d; `twice` says whether second derivatives are wanted or only that the backward pass is linear."""
+    """conv2d; the mode says whether second derivatives are wanted or only that the backward pass is linear."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor, b: Tensor | None, geometry: Geometry, twice: bool) -> Tensor:
+    def forward(ctx: Any, x: Tensor, w: Tensor, b: Tensor | None, geometry: Geometry, mode: Mode) -> Tensor:
         ctx.save_for_backward(x, w)
-        ctx.settings = geometry, b is not None, twice
+        ctx.settings = geometry, b is not None, mode
         return _conv(x, w, b, geometry)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         x, w = ctx.saved_tensors
-        geometry, bias, twice = ctx.settings
+        geometry, bias, mode = ctx.settings
         mask = ctx.needs_input_grad[0], ctx.needs_input_grad[1], bias and ctx.needs_input_grad[2]
         if torch.is_grad_enabled():
-            parts = _ConvolutionBackward.apply(grads[0], x, w, geometry, mask, twice)  # type: ignore[no-untyped-call]
+            parts = _ConvolutionBackward.apply(grads[0], x, w, geometry, mask, mode.curved)  # type: ignore[no-untyped-call]
             return *parts, None, None
         return *_grads(grads[0], x, w, geometry, mask), None, None
 

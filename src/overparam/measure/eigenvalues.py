@@ -28,10 +28,11 @@ class Eigenvalues:
     `values` are descending, of shape (k,), or (2, k) for "both": row 0 the largest, row 1 the smallest. `residuals` are
     `‖Cv − θv‖`: some eigenvalue lies within one residual of each value. `lower` and `upper` are intervals: for λmax and
     λmin the certified one, which holds for both at once with probability `confidence` over the random start; for inner
-    values one residual each way, where it is not certified that none was passed over (`certified` is false).
-    `vectors` are unit rows of length P. `converged` says which residuals met the tolerance; `status` is
-    "max_products" if any did not. `route` is "gram" if the spectrum came from a dense Gram matrix. `fallback` is what
-    PyTorch said about an operation without second derivative, `asymmetry` the largest `|uᵀCv − vᵀCu|/‖C‖` seen.
+    values, and for all where products are finite differences, one residual each way, where it is not certified that
+    none was passed over (`certified` is false). `vectors` are unit rows of length P. `converged` says which residuals
+    met the tolerance or are as small as rounding lets them be; `status` is "max_products" if any did not. `route` is
+    "gram" if the spectrum came from a dense Gram matrix. `fallback` is what PyTorch said about an operation without
+    second derivative, `asymmetry` the largest `|uᵀCv − vᵀCu|/‖C‖` seen.
     """
 
     values: Tensor
@@ -72,8 +73,8 @@ def top_eigenvalues(
 
     Lanczos with full reorthogonalization, until every residual is at most `tol·‖C‖`. Some eigenvalue is then closer to
     the value, by `residual²/gap`; of two that are a few `tol` apart it may be the lower one. `lower` and `upper` hold
-    for λmax itself, and `certify` goes on until they are closer than that share of the spread λmax − λmin (at 150,000
-    parameters 6 % takes 22 products, .1 % 161). One product costs about two gradients.
+    for λmax itself; `certify` = ε goes on until they are at most ε/(1 − 2ε) of the spread λmax − λmin apart (at 150,000
+    parameters ε = 6 % takes 22 products, .1 % 161). One product costs about two gradients.
     `generator` draws the start (default: a fixed stream, the same start every time), `dtype` computes in another
     precision, `checkpoint` names a file that a solve saves itself in and goes on from.
 
@@ -91,10 +92,9 @@ def top_eigenvalues(
     refuse_unknown_curvature(curvature)
     generator = generator or torch_generator(0, "lanczos")
     with opened(model, loss, data, params=params, dtype=dtype) as problem:
-        if which == "largest" and gram_pays(problem, curvature, _num_outputs(problem)):
-            found = gram_pairs(problem, curvature, min(k, problem.num_parameters))
-            if found is not None:
-                return _by_gram(problem, curvature, *found)
+        found = _gram(problem, curvature, k) if which == "largest" else None
+        if found is not None:
+            return _by_gram(problem, curvature, *found)
         operator = CurvatureOperator(problem, curvature)
         steps = 0 if certify is None else steps_to_certify(certify, operator.size, 1.0 - CONFIDENCE)
         solve = Solve(operator, k, which, tol, max_products, generator, max(steps, MIN_STEPS))
@@ -117,9 +117,16 @@ def _refuse(k: int, which: str, tol: float, max_products: int, certify: float | 
         raise ValueError(f"max_products = {max_products}; allowed: an integer ≥ 1")
 
 
-def _num_outputs(problem: Problem) -> int:
+def _gram(problem: Problem, curvature: Curvature, k: int) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Eigenpairs by the Gram matrix where it pays; `None` too for a model that cannot be vectorized over examples."""
     with torch.no_grad():
-        return int(problem.outputs(problem.layout.split(problem.theta), problem.chunks[0][0][:1]).shape[-1])
+        outputs = problem.outputs(problem.parts(), problem.chunks[0][0][:1])
+    if outputs.ndim != 2 or not gram_pays(problem, curvature, outputs.shape[1]):
+        return None
+    try:
+        return gram_pairs(problem, curvature, min(k, problem.num_parameters))
+    except (RuntimeError, NotImplementedError):
+        return None
 
 
 def _run(solve: Solve, problem: Problem, settings: dict[str, object], path: Path | None) -> None:
@@ -176,8 +183,9 @@ def _row(solve: Solve, side: int) -> tuple[Tensor, ...]:
     pairs = list(solve.found[side])
     outer = solve.ends.largest if side == 1 else solve.ends.smallest
     bounds = [(p.value - p.residual, p.value + p.residual) for p in pairs]
-    # Later passes can only move the outermost value outward, inside the interval.
-    bounds[0] = (max(outer[0], bounds[0][0]), outer[1]) if side == 1 else (outer[0], min(outer[1], bounds[0][1]))
+    exact = getattr(solve.operator, "fallback", None) is None
+    if exact:  # later passes can only move the outermost value outward, inside the interval
+        bounds[0] = (max(outer[0], bounds[0][0]), outer[1]) if side == 1 else (outer[0], min(outer[1], bounds[0][1]))
     missing = solve.k - len(pairs)
     empty = torch.full((solve.operator.size,), math.nan, dtype=solve.operator.dtype, device=solve.operator.device)
     pairs += [Pair(math.nan, math.inf, empty)] * missing
@@ -190,7 +198,7 @@ def _row(solve: Solve, side: int) -> tuple[Tensor, ...]:
         torch.tensor([bounds[i][0] for i in order], dtype=torch.float64),
         torch.tensor([bounds[i][1] for i in order], dtype=torch.float64),
         torch.tensor([flags[i] for i in order]),
-        torch.tensor([i == 0 for i in order]),
+        torch.tensor([i == 0 and exact for i in order]),
     )
     return *columns, torch.stack([pairs[i].vector for i in order])
 

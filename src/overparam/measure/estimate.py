@@ -14,7 +14,9 @@ Status = Literal["ok", "lower_bound"]
 class Estimate:
     """A value with standard error, 95 % interval and cost in products (or gradients, where it says so).
 
-    Status "lower_bound": the value is the best that a search found, the interval is open above.
+    Status "lower_bound": the value is the best that a search found, the interval is open above. `fallback` is what
+    PyTorch said about an operation without second derivative: products were finite differences then, whose error the
+    interval leaves out.
     """
 
     value: float
@@ -23,10 +25,15 @@ class Estimate:
     upper: float
     status: Status
     num_products: int
+    fallback: str | None = None
 
 
-def mean_with_interval(samples: Sequence[float], num_products: int, offset: float = 0.0) -> Estimate:
+def mean_with_interval(
+    samples: Sequence[float], num_products: int, offset: float = 0.0, rounding: float = 0.0
+) -> Estimate:
     """Mean of independent samples plus a known `offset`, with Student's 95 % interval at the fixed sample size.
+
+    `rounding` bounds the error of computing the value; the interval is wider by it on both sides.
 
     >>> found = mean_with_interval([1.0, 2.0, 3.0], num_products=3)
     >>> found.value, round(found.lower, 4), round(found.upper, 4)
@@ -37,5 +44,5 @@ def mean_with_interval(samples: Sequence[float], num_products: int, offset: floa
     if n < 2:
         return Estimate(offset + mean, math.nan, -math.inf, math.inf, "ok", num_products)
     stderr = math.sqrt(math.fsum((s - mean) ** 2 for s in samples) / (n - 1) / n)
-    half = float(stats.t.ppf(0.975, n - 1)) * stderr
+    half = float(stats.t.ppf(0.975, n - 1)) * stderr + rounding
     return Estimate(offset + mean, stderr, offset + mean - half, offset + mean + half, "ok", num_products)

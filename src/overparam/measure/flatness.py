@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -13,11 +13,11 @@ from overparam.measure.estimate import Estimate, mean_with_interval
 from overparam.measure.operators import CurvatureOperator
 from overparam.measure.perturbation import Scale, refuse_draws, scaled_direction
 from overparam.measure.problem import Data, Loss, Problem, opened
+from overparam.measure.trace import mean_form
 from overparam.rng.torch_generators import torch_generator
 
 FIRST, SMALLEST, LARGEST = 0.01, 1e-8, 1e4  # noise levels: where the search begins, and its limits
 TOLERANCE = 0.01  # relative width of the last bracket of a noise level
-ROWS = 8  # probes at a time
 
 
 def pac_bayes_sigma(
@@ -134,7 +134,7 @@ def relative_flatness(
     """`κ(W) = Σ_{s,s'} ⟨w_s, w_s'⟩ tr(H_{s,s'})` of one weight with rows w_s (Petzka et al. 2021); large is sharp.
 
     `H_{s,s'} = ∂²L/∂w_s∂w_s'`. The mean of `vᵀHv` over `v = (Wg) zᵀ` with independent Rademacher g and z of the length
-    of a row, with Student's 95 % interval over the probes. `layer` names a parameter, or a module by its `weight`;
+    of a row, with a 95 % interval as for `hessian_trace`. `layer` names a parameter, or a module by its `weight`;
     `None` is the last parameter with two dimensions or more. Weights with more than two are flattened behind the first.
 
     Raises:
@@ -152,11 +152,8 @@ def relative_flatness(
     with opened(model, loss, data, params=[chosen_weight(model, layer)]) as problem:
         operator = CurvatureOperator(problem)
         weight = problem.theta.reshape(problem.layout.shapes[0]).flatten(1)
-        samples: list[float] = []
-        for start in range(0, probes, ROWS):
-            v = _weighted_probes(weight, min(ROWS, probes - start), generator)
-            samples += (v.double() * operator(v).double()).sum(1).tolist()
-        return mean_with_interval(samples, operator.num_products)
+        found = mean_form(operator, probes, partial(_weighted_probes, weight, generator=generator))
+        return replace(found, fallback=operator.fallback)
 
 
 def chosen_weight(model: nn.Module, layer: str | None) -> str:

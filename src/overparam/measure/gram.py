@@ -14,6 +14,8 @@ from overparam.measure.problem import Batch, Problem
 MAX_ROWS = 1024
 RANK = 1e-6  # of the largest eigenvalue: below it an eigenvalue of the Gram matrix counts as rounding
 MAX_BYTES = 2**30
+EXAMPLES = 16  # whose rows are computed at a time, so that the slopes of their activations take little memory
+MATRICES = 3  # of the size of the rows that `gram_pairs` holds at once, in float64: rows, vectors, their residuals
 
 
 def gram_pays(problem: Problem, curvature: Curvature, num_outputs: int) -> bool:
@@ -21,39 +23,44 @@ def gram_pays(problem: Problem, curvature: Curvature, num_outputs: int) -> bool:
     if curvature == "hessian" or not isinstance(problem.loss, str):
         return False
     rows = problem.num_examples * (1 if curvature == "empirical_fisher" else num_outputs)
-    bytes_needed = rows * problem.num_parameters * problem.theta.element_size()
+    # While rows are built their parts are joined, in the model's own precision: two of the size, never more than three.
+    bytes_needed = MATRICES * rows * problem.num_parameters * torch.float64.itemsize
     return rows < problem.num_parameters and rows <= MAX_ROWS and bytes_needed <= MAX_BYTES
 
 
 def gram_rows(problem: Problem, curvature: Curvature) -> Tensor:
     """`M/√N`, shape (N·C, P), or (N, P) for the empirical Fisher."""
     rows = torch.cat([_chunk_rows(problem, curvature, chunk) for chunk in problem.chunks])
-    scaled: Tensor = rows / problem.num_examples**0.5
-    return scaled
+    return rows.div_(problem.num_examples**0.5)
 
 
 def gram_values(problem: Problem, curvature: Curvature) -> Tensor:
-    """All eigenvalues of `M Mᵀ/N`, descending, float64: the non-zero ones are those of the curvature."""
-    rows = gram_rows(problem, curvature).double()
+    """All eigenvalues of `M Mᵀ/N`, descending, float64 on the CPU: the non-zero ones are those of the curvature."""
+    rows = gram_rows(problem, curvature).cpu().double()
     values: Tensor = torch.linalg.eigvalsh(rows @ rows.T)
     return values.flip(0).clamp_min(0.0)
 
 
 def gram_pairs(problem: Problem, curvature: Curvature, k: int) -> tuple[Tensor, Tensor, Tensor] | None:
-    """The k largest eigenvalues (k,), descending, their unit vectors (k, P) and residuals (k,); float64.
+    """The k largest eigenvalues (k,), descending, their unit vectors (k, P) and residuals (k,).
 
+    Values and residuals are float64 on the CPU, the vectors of the dtype and on the device of the parameters.
     `None` if the matrix has fewer than k eigenvalues above rounding: its Gram matrix does not know vectors of the rest.
     """
-    rows = gram_rows(problem, curvature).double()
+    rows = gram_rows(problem, curvature).cpu().double()
     values, left = torch.linalg.eigh(rows @ rows.T)
     values, left = values.flip(0)[:k], left.flip(1)[:, :k]
     if len(values) < k or not bool(values[-1] > RANK * values[0]):
         return None
     vectors = left.T @ rows
-    vectors = vectors / torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
-    residuals = torch.linalg.vector_norm((vectors @ rows.T) @ rows - values.unsqueeze(1) * vectors, dim=1)
-    rounding = 8.0 * float(torch.finfo(problem.theta.dtype).eps) * len(rows) ** 0.5 * float(values[0])
-    return values, vectors, residuals.clamp_min(rounding)
+    vectors /= torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    apart = (vectors @ rows.T) @ rows
+    apart.addcmul_(values.unsqueeze(1), vectors, value=-1.0)
+    residuals = torch.linalg.vector_norm(apart, dim=1)
+    del apart
+    theta = problem.theta
+    rounding = 8.0 * float(torch.finfo(theta.dtype).eps) * len(rows) ** 0.5 * float(values[0])
+    return values, vectors.to(theta.dtype).to(theta.device), residuals.clamp_min(rounding)
 
 
 def _chunk_rows(problem: Problem, curvature: Curvature, chunk: Batch) -> Tensor:
@@ -86,5 +93,5 @@ def _jacobians(problem: Problem, chunk: Batch, *, of_losses: bool) -> Tensor:
         outputs = problem.outputs(theta, x.unsqueeze(0))
         return problem.losses(outputs, y.unsqueeze(0)) if of_losses else outputs[0]
 
-    found = torch.func.vmap(torch.func.jacrev(one), in_dims=(None, 0, 0))(parts, x, y)
+    found = torch.func.vmap(torch.func.jacrev(one), in_dims=(None, 0, 0), chunk_size=EXAMPLES)(parts, x, y)
     return torch.cat([found[name].flatten(2) for name in problem.layout.names], dim=2)

@@ -63,16 +63,16 @@ class Krylov:
         """One product: extends T by one row, and the basis by one vector unless the space is used up."""
         j = self.steps
         w = self.operator(self.basis[j])
-        self.coupling.append((self.locked @ w).double().tolist())
+        self.coupling.append((self.locked @ w).cpu().double().tolist())
         inside = self.basis[: j + 1]
         coefficients = self._against(inside, w)
         self._note_asymmetry(coefficients)
         self.alphas.append(float(coefficients[j] + self._against(inside, w)[j]))
-        beta = float(torch.linalg.vector_norm(w.double()))
+        beta = _norm(w)
         if self.exhausted:
             self.betas.append(0.0)
             return
-        if beta <= self.floor:
+        if beta <= self.rounding:
             self.broken, beta, w = True, 0.0, self._fresh()
         else:
             w = w / beta
@@ -85,7 +85,7 @@ class Krylov:
             w -= self.locked.T @ (self.locked @ w)
         c = inside @ w
         w -= inside.T @ c
-        found: Floats = c.double().cpu().numpy()
+        found: Floats = c.cpu().double().numpy()
         return found
 
     def _note_asymmetry(self, coefficients: Floats) -> None:
@@ -120,7 +120,12 @@ class Krylov:
 
     @property
     def floor(self) -> float:
-        """Below this a residual is rounding: `8 ε √m ‖A‖`."""
+        """What no residual is below: rounding, or the asymmetry of the products if that is larger."""
+        return max(self.rounding, self.asymmetry)
+
+    @property
+    def rounding(self) -> float:
+        """`8 ε √m ‖A‖`."""
         return 8.0 * float(torch.finfo(self.operator.dtype).eps) * math.sqrt(self.steps) * self.norm
 
     def ritz(self) -> tuple[Floats, Floats, Floats]:
@@ -140,6 +145,11 @@ class Krylov:
         found = coefficients @ self.basis[: self.steps]
         units: Tensor = found / torch.linalg.vector_norm(found, dim=1, keepdim=True)
         return units
+
+
+def _norm(w: Tensor) -> float:
+    """In float64 where the device has it."""
+    return float(torch.linalg.vector_norm(w if w.device.type == "mps" else w.double()))
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ def cross_entropy_per_example(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def mse_per_example(outputs: Tensor, labels: Tensor) -> Tensor:
-    """½‖f − y‖² with y one-hot if the labels are integers, shape (N,).
+    """½‖f − y‖² over all outputs of an example, with y one-hot if the labels are integers, shape (N,).
 
     Raises:
         ValueError: targets that are no labels have another shape than the outputs.
@@ -32,7 +32,8 @@ def mse_per_example(outputs: Tensor, labels: Tensor) -> Tensor:
     targets = labels if labels.is_floating_point() else one_hot(labels, outputs)
     if targets.shape != outputs.shape:
         raise ValueError(f"mse: targets of shape {tuple(targets.shape)} for outputs of shape {tuple(outputs.shape)}")
-    return 0.5 * (outputs - targets).square().sum(1)
+    squares = (outputs - targets).square()
+    return 0.5 * (squares.flatten(1).sum(1) if squares.ndim > 1 else squares)
 
 
 def one_hot(labels: Tensor, like: Tensor) -> Tensor:

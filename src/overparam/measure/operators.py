@@ -16,6 +16,7 @@ from torch import Tensor
 
 from overparam.measure.graphs import graph_bytes, refuse_once_differentiable
 from overparam.measure.problem import Batch, Problem
+from overparam.measure.second_check import WRONG, relative_error, small_copy
 from overparam.measure.second_order import SecondOrder
 
 Curvature = Literal["hessian", "ggn", "fisher", "empirical_fisher"]
@@ -85,6 +86,8 @@ class CurvatureOperator:
         self.fallback: str | None = None
         self.kept: list[Linearized | Batch] = []
         self._try(lambda: self._keep(max_graph_bytes))
+        if curvature == "hessian" and self.fallback is None:
+            refuse_wrong_second_derivative(problem)
 
     def __call__(self, vectors: Tensor) -> Tensor:
         self.num_products += 1 if vectors.ndim == 1 else len(vectors)
@@ -136,6 +139,28 @@ class CurvatureOperator:
 def refuse_unknown_curvature(curvature: str) -> None:
     if curvature not in CURVATURES:
         raise ValueError(f'unknown curvature "{curvature}"; allowed: {", ".join(CURVATURES)}')
+
+
+def refuse_wrong_second_derivative(problem: Problem) -> None:
+    """A product on four examples in float64 must agree with a difference of gradients, for a loss of its own.
+
+    Raises:
+        RuntimeError: it does not.
+    """
+    if problem.device.type == "mps":  # it has no float64
+        return
+    few, v = small_copy(problem)
+    try:
+        product = hessian_product(few, few.chunks[0]).product(v) / few.num_examples
+        error = relative_error(few, v, product)
+    except (RuntimeError, TypeError):  # a model that is bound to its own precision
+        return
+    if error > WRONG:
+        raise RuntimeError(
+            f"the second derivative of the model is wrong: a product differs by {error:.1e} of its size from a "
+            "difference of gradients. The backward pass of some operation hides how it depends on its input (an "
+            "autograd function of your own?); write the operation in plain PyTorch"
+        )
 
 
 def _lacks_derivative(error: Exception) -> bool:
@@ -227,7 +252,9 @@ def output_curvature(problem: Problem, outputs: Tensor, y: Tensor) -> Product:
         p, top = F.softmax(outputs, dim=1), outputs.argmax(1, keepdim=True)
         return lambda u: _softmax_product(p, u - u.gather(1, top))
     leaf = outputs.clone().requires_grad_()
-    (slope,) = torch.autograd.grad(problem.losses(leaf, y).sum(), leaf, create_graph=True)
+    total = problem.losses(leaf, y).sum()
+    refuse_once_differentiable(total)
+    (slope,) = torch.autograd.grad(total, leaf, create_graph=True)
     if not slope.requires_grad:
         return torch.zeros_like
     return lambda u: _first(torch.autograd.grad(slope, leaf, u, retain_graph=True))

@@ -133,7 +133,7 @@ def scaled_direction(problem: Problem, scale: Scale, generator: torch.Generator)
     if scale not in SCALES:
         raise ValueError(f'unknown scale "{scale}"; allowed: {", ".join(SCALES)}')
     theta = problem.theta
-    z = torch.randn(problem.num_parameters, generator=generator, dtype=torch.float64).to(theta.device, theta.dtype)
+    z = torch.randn(problem.num_parameters, generator=generator, dtype=torch.float64).to(theta.dtype).to(theta.device)
     if scale == "absolute":
         return z
     return z * theta.abs() if scale == "adaptive" else _filter_normalized(problem, z)
@@ -171,7 +171,8 @@ def _risks(problem: Problem, levels: Tensor, direction: Tensor, antithetic: bool
 
 
 def _levels(sigmas: Sequence[float] | Tensor) -> Tensor:
-    levels = torch.as_tensor(sigmas, dtype=torch.float64).detach().cpu()
+    given = sigmas.detach().cpu() if isinstance(sigmas, Tensor) else sigmas
+    levels = torch.as_tensor(given, dtype=torch.float64)
     if levels.ndim != 1 or len(levels) == 0:
         raise ValueError(f"sigmas = {sigmas}; allowed: a list of at least one noise level")
     if not bool((levels.isfinite() & (levels >= 0.0)).all()):

@@ -6,23 +6,30 @@ product, probe and draw sees the same examples. Losses are summed over examples 
 that a short last batch weighs what it should.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import disable_saved_tensors_hooks
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from overparam.measure.examples import Batch as Batch
+from overparam.measure.examples import Data as Data
+from overparam.measure.examples import cast, chunks_of
 from overparam.measure.losses import LossName, per_example
+from overparam.measure.refusals import refuse_non_finite, refuse_parameters, refuse_unmeasurable
 from overparam.models.functional import Layout, chosen_parameters
+from overparam.precision import full_precision
 
-Batch = tuple[Tensor, Tensor]
-Data = Batch | Iterable[Batch]
 PerExample = Callable[[Tensor, Tensor], Tensor]
 Loss = LossName | PerExample
 CHUNK = 250  # examples per graph: conv activations of a small network still fit the cache
+HALF = (torch.float16, torch.bfloat16)
+NO_HOOKS = "the model saves activations by hooks; turn gradient checkpointing and offloading off to measure it"
 
 
 @dataclass(frozen=True)
@@ -45,9 +52,17 @@ class Problem:
     def num_parameters(self) -> int:
         return self.layout.size
 
+    @property
+    def device(self) -> torch.device:
+        return self.theta.device
+
     def outputs(self, parts: dict[str, Tensor], x: Tensor) -> Tensor:
-        """`f_θ(x)` with θ given by name; attention takes the kernel that has second derivatives."""
-        with sdpa_kernel(SDPBackend.MATH):
+        """`f_θ(x)` with θ given by name; attention takes the kernel that has second derivatives.
+
+        Raises:
+            RuntimeError: the model saves activations by hooks: it would compute them again from its own weights, not θ.
+        """
+        with sdpa_kernel(SDPBackend.MATH), disable_saved_tensors_hooks(NO_HOOKS):
             found = functional_call(self.model, {**self.fixed, **parts}, (x,))
         if not isinstance(found, Tensor):
             raise TypeError(f"the model returns a {type(found).__name__}; wrap it so that it returns one tensor")
@@ -78,14 +93,20 @@ class Problem:
 
     @torch.no_grad()
     def risk(self, theta: Tensor | None = None) -> tuple[float, float]:
-        """Mean loss and share of correct predictions at θ (NaN where targets are not classes); float64 sums."""
+        """Mean loss and share of correct predictions at θ (NaN where targets are not classes); float64 sums.
+
+        Raises:
+            ValueError: the loss of the model itself, with no `theta` given, is not finite.
+        """
         parts = self.parts(theta)
         total, correct = 0.0, 0.0
         for x, y in self.chunks:
             outputs = self.outputs(parts, x)
-            total += self.losses(outputs, y).double().sum().item()
-            classes = outputs.ndim == 2 and y.ndim == 1 and not y.is_floating_point()
+            total += float(self.losses(outputs, y).cpu().double().sum())
+            classes = outputs.ndim == 2 and outputs.shape[1] > 1 and y.ndim == 1 and not y.is_floating_point()
             correct += float((outputs.argmax(1) == y).sum()) if classes else float("nan")
+        if theta is None and not math.isfinite(total):
+            raise ValueError("the loss is not finite on some example of the data")
         return total / self.num_examples, correct / self.num_examples
 
     def gradient(self, theta: Tensor | None = None) -> Tensor:
@@ -110,80 +131,45 @@ def opened(
     dtype: torch.dtype | None = None,
     chunk: int = CHUNK,
 ) -> Iterator[Problem]:
-    """The problem of a model, with the model in eval mode meanwhile. `dtype` computes in another precision.
+    """The problem of a model, with the model in eval mode meanwhile, gradients on and products in full precision.
+
+    `dtype` computes in another precision; half precision is computed in float32 unless it is asked for.
 
     Raises:
-        ValueError: the data is empty or can be read only once, the loss is unknown or gives no per-example values, a
-            weight is not finite, the model is random or mixes examples in eval mode, or `params` selects nothing.
+        ValueError: the data is empty or can be read only once, labels do not fit, the loss is unknown or gives no
+            per-example values, a weight is complex or not finite, the model is random, mixes examples or hides its
+            parameters in eval mode, or `params` selects nothing.
     """
     if isinstance(loss, str) and loss not in ("cross_entropy", "mse"):
         raise ValueError(f'unknown loss "{loss}"; allowed: "cross_entropy", "mse", or a callable (outputs, targets)')
-    own = dict(model.named_parameters())
-    names = chosen_parameters(own, params)
-    everything = {**own, **dict(model.named_buffers())}
-    _refuse_non_finite(everything)
-    copies = {name: _cast(value.detach(), dtype).clone() for name, value in everything.items()}
-    theta = Layout.join(copies[name] for name in names)
-    chunks = tuple(_chunks(data, theta, dtype, chunk))
-    layout = Layout.of({name: own[name] for name in names})
-    fixed = {name: value for name, value in copies.items() if name not in names}
-    problem = Problem(model, loss, chunks, layout, theta, fixed)
-    with evaluating(model):
-        problem = _laid_out(problem)
-        _refuse_random(problem)
+    with torch.inference_mode(False), torch.enable_grad(), full_precision(), evaluating(model):
+        own = dict(model.named_parameters())
+        names = chosen_parameters(own, params)
+        refuse_parameters({name: own[name] for name in names}, dtype)
+        dtype = torch.float32 if dtype is None and own[names[0]].dtype in HALF else dtype
+        everything = {**own, **dict(model.named_buffers())}
+        refuse_non_finite(everything)
+        copies = {name: cast(value.detach(), dtype).clone() for name, value in everything.items()}
+        theta = Layout.join(copies[name] for name in names)
+        layout = Layout.of({name: own[name] for name in names})
+        fixed = {name: value for name, value in copies.items() if name not in names}
+        chunks = tuple(chunks_of(data, theta.device, dtype, chunk))
+        problem = _laid_out(Problem(model, loss, chunks, layout, theta, fixed))
+        refuse_unmeasurable(problem, everything=params is None)
         yield problem
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode, after which every module has its own mode again."""
+    """Eval mode, after which every module has its own mode again, by its own `train`."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         yield
     finally:
         for module, mode in modes:
-            module.training = mode
-
-
-def _chunks(data: Data, like: Tensor, dtype: torch.dtype | None, size: int) -> Iterator[Batch]:
-    """The data in chunks of at most `size`, on the device of the parameters."""
-    count = 0
-    for x, y in _batches(data):
-        if len(x) != len(y):
-            raise ValueError(f"data: {len(x)} inputs but {len(y)} targets")
-        x, y = (_cast(each.detach().to(like.device), dtype) for each in (x, y))
-        for start in range(0, len(y), size):
-            yield x[start : start + size], y[start : start + size]
-        count += len(y)
-    if count == 0:
-        raise ValueError("data holds no example; give at least one")
-
-
-def _batches(data: Data) -> Iterable[Batch]:
-    if isinstance(data, tuple) and len(data) == 2 and all(isinstance(each, Tensor) for each in data):
-        return (data,)  # type: ignore[return-value]
-    if isinstance(data, Iterator) or not isinstance(data, Iterable):
-        raise ValueError(
-            f"data is a {type(data).__name__}; give a pair of tensors (x, y), or a list or loader of such pairs "
-            "that can be read again"
-        )
-    return _checked(data)
-
-
-def _checked(batches: Iterable[object]) -> Iterator[Batch]:
-    for batch in batches:
-        if not (isinstance(batch, (tuple, list)) and len(batch) == 2 and all(isinstance(b, Tensor) for b in batch)):
-            raise ValueError(f"data: a batch must be a pair of tensors (x, y), not {_described(batch)}")
-        yield batch[0], batch[1]
-
-
-def _described(batch: object) -> str:
-    return f"a {type(batch).__name__}" + (f" of {len(batch)}" if isinstance(batch, (tuple, list)) else "")
-
-
-def _cast(value: Tensor, dtype: torch.dtype | None) -> Tensor:
-    return value.to(dtype) if dtype is not None and value.is_floating_point() else value
+            if module.training != mode:
+                module.train(mode)
 
 
 @torch.no_grad()
@@ -203,38 +189,3 @@ def _laid_out(problem: Problem) -> Problem:
 
 def _ordered(value: Tensor, order: torch.memory_format) -> Tensor:
     return value.contiguous(memory_format=order) if value.ndim == 4 else value
-
-
-def _refuse_non_finite(tensors: dict[str, Tensor]) -> None:
-    for name, value in tensors.items():
-        if value.is_floating_point() and not bool(value.isfinite().all()):
-            count = int((~value.isfinite()).sum())
-            raise ValueError(f"{name} holds {count} values that are not finite; measure a model whose weights are")
-
-
-@torch.no_grad()
-def _refuse_random(problem: Problem) -> None:
-    """Two passes over the first chunk must give the same finite losses."""
-    x, y = problem.chunks[0]
-    once, again = (problem.losses(problem.outputs(problem.parts(), x), y) for _ in range(2))
-    if not bool(once.isfinite().all()):
-        raise ValueError(f"the loss is not finite on {int((~once.isfinite()).sum())} of the first {len(y)} examples")
-    if not torch.equal(once, again):
-        raise ValueError(
-            "two passes over the same examples give different losses in eval mode: the model draws random numbers "
-            "(dropout written without `self.training`?); curvature of a random function is not defined"
-        )
-    _refuse_coupled(problem, once)
-
-
-def _refuse_coupled(problem: Problem, losses: Tensor) -> None:
-    """A quarter of the first chunk must have the losses that it has in the whole, but for rounding."""
-    few = max(2, len(losses) // 4)
-    x, y = (each[:few] for each in problem.chunks[0])
-    apart = float((problem.losses(problem.outputs(problem.parts(), x), y) - losses[:few]).abs().max())
-    if apart > float(torch.finfo(losses.dtype).eps) ** (1 / 3) * float(losses.abs().max()):
-        raise ValueError(
-            f"the loss of an example changes by up to {apart:.2g} with the others in its batch (batch norm without "
-            "running statistics?): there is no mean over examples to measure; allowed: models that treat each example "
-            "on its own in eval mode"
-        )

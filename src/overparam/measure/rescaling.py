@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
+from overparam.measure.examples import cast
 from overparam.measure.problem import Data, opened
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -28,7 +29,8 @@ def rescaled(model: Model, data: Data, *, factor: float = 4.0) -> tuple[Model, l
 
     For each Linear, Conv or BatchNorm module, in the order of the model, weight and bias are multiplied by a and the
     weight of the Linear or Conv module that comes next by 1/a. A pair is kept if the outputs in eval mode on the data
-    stay within 1e-4 of the largest one (1e-8 in float64), tried one after the other; a is `factor` for every other
+    stay within 1e-4 of the largest one (1e-8 in float64), and do not when the first module alone is scaled: two modules
+    that take no part in the function are no pair. Pairs are tried one after the other; a is `factor` for every other
     kept pair and 1/factor for those between, so that the factors of a chain do not cancel. With a power of two every
     product is exact, and measures that do not depend on the scale keep their digits. The list is empty if nothing can
     be scaled, as with tanh; weights that a parametrization computes are left alone.
@@ -46,7 +48,8 @@ def rescaled(model: Model, data: Data, *, factor: float = 4.0) -> tuple[Model, l
     names = [name for name, _ in twin.named_parameters()]
     pairs: list[tuple[str, str]] = []
     with opened(twin, _any_loss, data, params=names) as problem, torch.no_grad():
-        inputs = [x for x, _ in problem.chunks]
+        dtype = next(twin.parameters()).dtype  # of a model in half precision the problem is in another one
+        inputs = [cast(x, dtype) for x, _ in problem.chunks]
         before = [twin(x) for x in inputs]
         for first, second in _candidates(twin):
             a = factor if len(pairs) % 2 == 0 else 1.0 / factor
@@ -77,14 +80,16 @@ def _own(module: nn.Module) -> dict[str, Tensor]:
 def _keeps_function(
     model: nn.Module, first: nn.Module, second: nn.Module, a: float, inputs: list[Tensor], before: list[Tensor]
 ) -> bool:
-    """Scale a pair; put its weights back, bit by bit, unless the outputs stay the same."""
-    scaled = [(p, a) for p in _own(first).values()] + [(_own(second)["weight"], 1.0 / a)]
-    saved = [p.clone() for p, _ in scaled]
-    for p, by in scaled:
-        p.mul_(by)
-    if _same(before, (model(x) for x in inputs)):
-        return True
-    for (p, _), value in zip(scaled, saved, strict=True):
+    """Scale a pair; put its weights back, bit by bit, unless the second module undoes what the first does."""
+    scaled, absorbing = list(_own(first).values()), _own(second)["weight"]
+    saved = [(p, p.clone()) for p in (*scaled, absorbing)]
+    for p in scaled:
+        p.mul_(a)
+    if not _same(before, (model(x) for x in inputs)):
+        absorbing.mul_(1.0 / a)
+        if _same(before, (model(x) for x in inputs)):
+            return True
+    for p, value in saved:
         p.copy_(value)
     return False
 

@@ -20,18 +20,23 @@ from overparam.measure.piecewise import MaxPool, ReLU, Window
 class SecondOrder(TorchFunctionMode):
     """While it is active, plain 2-d convolutions, batch norms after them, 2-d max-pooling and ReLU take those forms.
 
-    `unbatched` counts those that `is_grads_batched` cannot batch: all but ReLU.
+    `unbatched` counts those that `is_grads_batched` cannot batch: all but ReLU. PyTorch's derivative of `_weight_norm`
+    is wrong in second order on the CPU, so that it is written out. Inside `torch.func` transforms all stay PyTorch's.
     """
 
     def __init__(self, twice: bool = True) -> None:
         super().__init__()
-        self.twice, self.unbatched = twice, 0
+        self.twice, self.unbatched, self.active = twice, 0, False
         self.seen: dict[int, tuple[Tensor, int, tuple[Tensor, Tensor, Tensor | None, Geometry]]] = {}
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if func is torch._weight_norm:
+            return _weight_norm(*args, **kwargs)
+        if torch._C._functorch.peek_interpreter_stack() is not None:
+            return func(*args, **kwargs)
         if func in (F.conv2d, torch.conv2d) and (call := _plain(*args, **kwargs)) is not None:
             return self.convolution(*call)
         if func is F.batch_norm:
@@ -43,9 +48,23 @@ class SecondOrder(TorchFunctionMode):
             return ReLU.apply(args[0] if args else kwargs["input"])  # type: ignore[no-untyped-call]
         return func(*args, **kwargs)
 
+    def __enter__(self) -> "SecondOrder":
+        self.active = True
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.active = False
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+
+    @property
+    def curved(self) -> bool:
+        """Whether a backward pass taken now needs all second derivatives: a model may differentiate in its forward."""
+        return self.twice or self.active
+
     def convolution(self, x: Tensor, w: Tensor, b: Tensor | None, geometry: Geometry) -> Tensor:
         self.unbatched += 1
-        out: Tensor = Convolution.apply(x, w, b, geometry, self.twice)  # type: ignore[no-untyped-call]
+        out: Tensor = Convolution.apply(x, w, b, geometry, self)  # type: ignore[no-untyped-call]
         self.seen[id(out)] = out, out._version, (x, w, b, geometry)  # holding `out` keeps its id its own
         return out
 
@@ -69,6 +88,11 @@ class SecondOrder(TorchFunctionMode):
         scale = (var + eps).rsqrt() if weight is None else weight * (var + eps).rsqrt()
         shift = scale * ((0.0 if b is None else b) - mean) + (0.0 if bias is None else bias)
         return self.convolution(inside, w * scale[:, None, None, None], shift, geometry)
+
+
+def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    """`g v/‖v‖`, the norm over all axes but `dim`."""
+    return v * (g / torch.norm_except_dim(v, 2, dim))
 
 
 def _plain(

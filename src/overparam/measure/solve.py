@@ -4,6 +4,7 @@ A Krylov space from one vector holds one copy of a repeated eigenvalue. For k > 
 passes from fresh random vectors outside the pairs found so far, until such a pass finds nothing beyond the k-th.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -189,10 +190,16 @@ class Solve:
 
 
 def _ends(krylov: Krylov, size: int) -> Ends:
-    """Certified intervals of the first pass; an invariant subspace of a random start holds both ends."""
+    """Certified intervals of the first pass.
+
+    A subspace that is invariant to within β holds an end λ of a random start's spectrum to within `β/|⟨q₁, v⟩|`, v the
+    eigenvector of λ, and `|⟨q₁, v⟩| ≥ (δ/2) √(π/2P)` for both ends at once with probability 1 − δ.
+    """
     theta, _, _ = krylov.ritz()
-    steps = size if krylov.broken or krylov.exhausted else krylov.steps
-    return certified_ends(float(theta[0]), float(theta[-1]), steps, size, 1.0 - CONFIDENCE, krylov.floor)
+    delta, whole = 1.0 - CONFIDENCE, krylov.exhausted
+    reach = krylov.floor if whole or not krylov.broken else krylov.floor * math.sqrt(2.0 * size / math.pi) * 2.0 / delta
+    steps = size if whole or krylov.broken else krylov.steps
+    return certified_ends(float(theta[0]), float(theta[-1]), steps, size, delta, reach)
 
 
 def _orthonormal(rows: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The whole spectrum by stochastic Lanczos quadrature."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -25,7 +25,8 @@ class Density:
     `nodes` and `weights` have one row per probe; the weights of a row sum to 1; a probe that met an invariant subspace
     early has its last nodes repeated with weight 0. The sums are exact for polynomials f of degree 2·steps − 1 on each
     probe's own measure; there the only error is that of the probes. A CDF is no polynomial: between nodes it is as
-    coarse as they are, which intervals over probes do not show.
+    coarse as they are, which intervals over probes do not show. `fallback` is what PyTorch said about an operation
+    without second derivative: products were finite differences then.
     """
 
     nodes: Floats
@@ -33,6 +34,7 @@ class Density:
     num_parameters: int
     curvature: Curvature
     num_products: int
+    fallback: str | None = None
 
     def cdf(self, x: ArrayLike) -> Floats:
         """Share of eigenvalues ≤ x, the mean over probes."""
@@ -70,7 +72,7 @@ class Density:
         return self._sum(self.nodes)
 
     def frobenius(self) -> Estimate:
-        """`‖C‖_F² = P Σ w θ²`."""
+        """Squared Frobenius norm `‖C‖_F² = P Σ w θ²`."""
         return self._sum(self.nodes**2)
 
     def effective_dimension(self, c: float) -> Estimate:
@@ -84,7 +86,7 @@ class Density:
 
     def _sum(self, values: Floats) -> Estimate:
         samples = self.num_parameters * (self.weights * values).sum(1)
-        return mean_with_interval(samples.tolist(), self.num_products)
+        return replace(mean_with_interval(samples.tolist(), self.num_products), fallback=self.fallback)
 
     def _cdfs(self, x: ArrayLike) -> Floats:
         below = self.nodes[..., None] <= np.asarray(x, dtype=np.float64).reshape(-1)
@@ -129,7 +131,8 @@ def quadrature(operator: Operator, steps: int, probes: int, generator: torch.Gen
     rows = [_one(operator, steps, generator) for _ in range(probes)]
     curvature: Curvature = operator.curvature if isinstance(operator, CurvatureOperator) else "hessian"
     nodes, weights = (np.stack(column) for column in zip(*rows, strict=True))
-    return Density(nodes, weights, operator.size, curvature, operator.num_products)
+    fallback: str | None = getattr(operator, "fallback", None)
+    return Density(nodes, weights, operator.size, curvature, operator.num_products, fallback)
 
 
 def _one(operator: Operator, steps: int, generator: torch.Generator) -> tuple[Floats, Floats]:

@@ -73,9 +73,10 @@ def loss_surface(
     _refuse(directions, span, points, dimensions, generator)
     generator = generator or torch_generator(0, "surface")
     solve = None
-    if isinstance(directions, str) and directions == "eigen":
-        solve = top_eigenvalues(model, loss, data, dimensions, tol=TOLERANCE, params=params, generator=generator)
     with opened(model, loss, data, params=params) as problem:
+        if isinstance(directions, str) and directions == "eigen":
+            data = problem.chunks  # read once, so that eigenvectors and surface are of the same loss
+            solve = top_eigenvalues(model, loss, data, dimensions, tol=TOLERANCE, params=params, generator=generator)
         rows = _rows(problem, directions, solve, dimensions, generator)
         coordinates = span * torch.arange(-(points // 2), points // 2 + 1, dtype=torch.float64) / (points // 2)
         losses, accuracies = _grid(problem, rows, coordinates.tolist())

@@ -30,7 +30,7 @@ def sharper(name: str, sentence: str, estimand: Difference | Every, confirmatory
 
 
 def claims(small: int, large: int, comparable: bool = False) -> tuple[Claim, ...]:
-    """Five confirmatory claims and three descriptive ones."""
+    """Five confirmatory claims and four descriptive ones."""
     adaptive = f"adaptive_noise_{ADAPTIVE_SIGMA:g}"
     return (
         *_as_published(small, large, comparable),
@@ -74,6 +74,13 @@ def claims(small: int, large: int, comparable: bool = False) -> tuple[Claim, ...
             f"At equal epochs, λmax divided by the mean of p(1 − p) over the outputs is larger at batch {large} than "
             f"at {small}.",
             ratio("equal_epochs", large, small, "lambda_max_per_softmax_variance"),
+            confirmatory=False,
+        ),
+        sharper(
+            "sharper than its confidence explains at equal train loss",
+            f"Stopped at the same train loss, λmax divided by the mean of p(1 − p) is larger at batch {large} than at "
+            f"{small}.",
+            ratio("equal_loss", large, small, "lambda_max_per_softmax_variance"),
             confirmatory=False,
         ),
     )
