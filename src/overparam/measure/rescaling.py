@@ -38,8 +38,9 @@ def rescaled(model: Model, data: Data, *, factor: float = 4.0) -> tuple[Model, l
     Raises:
         ValueError: the factor is not positive or is 1, or the model or data cannot be measured (see `opened`).
 
-    >>> copy, pairs = rescaled(nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1)), (torch.ones(4, 1),) * 2)
-    >>> pairs
+    >>> model = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU(), nn.Linear(2, 1))
+    >>> _ = model[0].weight.data.fill_(1.0)
+    >>> rescaled(model, (torch.ones(4, 1), torch.ones(4, 1)))[1]
     [('0', '2')]
     """
     if not (math.isfinite(factor) and factor > 0.0 and factor != 1.0):

@@ -57,6 +57,14 @@ def claims(small: int, large: int, comparable: bool = False) -> tuple[Claim, ...
             pilot_sd=0.4,
             paper_note="stated, not measured",
         ),
+        *_descriptive(small, large),
+    )
+
+
+def _descriptive(small: int, large: int) -> tuple[Claim, ...]:
+    """What tells "sharper" from "less sure": the invariant measure at equal loss, and λmax divided by two measures."""
+    adaptive = f"adaptive_noise_{ADAPTIVE_SIGMA:g}"
+    return (
         sharper(
             "invariant measure at equal train loss",
             f"Stopped at the same train loss, batch {large} is sharper by the invariant measure.",
