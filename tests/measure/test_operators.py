@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,11 +17,9 @@ from overparam.measure.operators import (
     CURVATURES,
     Curvature,
     CurvatureOperator,
-    MatrixOperator,
-    dense,
     output_curvature,
 )
-from overparam.measure.problem import Problem, opened
+from overparam.measure.problem import opened
 from overparam.models.build import build
 from overparam.rng.torch_generators import torch_generator
 from overparam.specs.run import CNN
@@ -369,69 +366,3 @@ def test_the_softmax_product_keeps_its_digits_where_p_is_nearly_one_hot() -> Non
         product = output_curvature(problem, z, torch.tensor([0]))
         found = torch.stack([product(unit[None])[0] for unit in torch.eye(3)]).double()
     assert float((found - expected).abs().max() / expected.abs().max()) <= 1e-6
-
-
-# Refusals and matrices
-
-
-def test_an_unknown_curvature_is_an_error() -> None:
-    with opened(smooth_mlp(), "mse", rows()) as problem, pytest.raises(ValueError, match='unknown curvature "gauss"'):
-        CurvatureOperator(problem, "gauss")  # type: ignore[arg-type]
-
-
-def test_the_fisher_needs_a_likelihood() -> None:
-    def own(outputs: Tensor, y: Tensor) -> Tensor:
-        return outputs.square().sum(1)
-
-    with (
-        opened(smooth_mlp(), own, rows()) as problem,
-        pytest.raises(ValueError, match="needs a loss that is a likelihood"),
-    ):
-        CurvatureOperator(problem, "fisher")
-
-
-def test_a_matrix_is_its_own_operator() -> None:
-    a = torch.randn(7, 7, generator=torch_generator(0, "a"), dtype=F64)
-    a = a + a.T
-    operator = MatrixOperator(a)
-    assert torch.equal(dense(operator, rows=3), a)
-    assert operator.num_products == 7
-    assert operator(a[0]).shape == (7,)
-    assert operator.num_products == 8
-
-
-def test_a_dense_matrix_has_a_limit() -> None:
-    with pytest.raises(ValueError, match="8,193 parameters is too large; allowed: at most 8,192"):
-        dense(MatrixOperator(torch.empty(8193, 0)))
-
-
-def test_products_leave_the_problem_as_it_was() -> None:
-    def all_of(problem: Problem) -> list[Tensor]:
-        return [problem.theta, *problem.fixed.values(), *(each for chunk in problem.chunks for each in chunk)]
-
-    model = small_cnn()
-    with opened(model, "cross_entropy", images(), chunk=4) as problem:
-        before = [each.clone() for each in all_of(problem)]
-        curvatures: tuple[Curvature, ...] = ("hessian", "ggn", "fisher", "empirical_fisher")
-        for curvature in curvatures:
-            operator = CurvatureOperator(problem, curvature, max_graph_bytes=1)
-            operator(random_vectors(2, operator.size))
-        assert all(torch.equal(one, other) for one, other in zip(before, all_of(problem), strict=True))
-
-
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
-def test_a_solve_frees_its_graphs() -> None:
-    """A graph that holds itself is not freed by anything: twenty operators of 16 MB would show."""
-    model = nn.Sequential(nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(32 * 64, 3))
-    data = torch.ones(250, 1, 8, 8), torch.zeros(250, dtype=torch.long)
-
-    def resident() -> float:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
-
-    sizes = []
-    for _ in range(20):
-        with opened(model, "cross_entropy", data) as problem:
-            operator = CurvatureOperator(problem)
-            assert operator.graph_bytes(problem.chunks[0]) > 4e6
-        sizes.append(resident())
-    assert sizes[-1] - sizes[4] < 40.0
