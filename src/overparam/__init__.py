@@ -21,6 +21,19 @@ if TYPE_CHECKING:
     from overparam.measure.estimate import Estimate as Estimate
     from overparam.measure.flatness import pac_bayes_sigma as pac_bayes_sigma
     from overparam.measure.flatness import relative_flatness as relative_flatness
+    from overparam.measure.infinite import analytic_ntk as analytic_ntk
+    from overparam.measure.infinite import learning_rate_map as learning_rate_map
+    from overparam.measure.kernel_regression import kernel_regression as kernel_regression
+    from overparam.measure.kernels import effective_rank as effective_rank
+    from overparam.measure.kernels import kernel_alignment as kernel_alignment
+    from overparam.measure.kernels import kernel_distance as kernel_distance
+    from overparam.measure.kernels import kernel_drift as kernel_drift
+    from overparam.measure.kernels import label_kernel as label_kernel
+    from overparam.measure.movement import Movement as Movement
+    from overparam.measure.movement import parameter_movement as parameter_movement
+    from overparam.measure.ntk import EmpiricalKernel as EmpiricalKernel
+    from overparam.measure.ntk import empirical_kernel as empirical_kernel
+    from overparam.measure.ntk import empirical_ntk as empirical_ntk
     from overparam.measure.perturbation import Curve as Curve
     from overparam.measure.perturbation import perturbation_curve as perturbation_curve
     from overparam.measure.sharpness import worst_case_sharpness as worst_case_sharpness
@@ -30,6 +43,7 @@ if TYPE_CHECKING:
     from overparam.measure.surface import loss_surface as loss_surface
     from overparam.measure.trace import hessian_frobenius as hessian_frobenius
     from overparam.measure.trace import hessian_trace as hessian_trace
+    from overparam.models.linearize import linearize as linearize
     from overparam.specs import CNN as CNN
     from overparam.specs import MLP as MLP
     from overparam.specs import SGD as SGD
@@ -84,6 +98,28 @@ _HOMES = {
         "hessian_frobenius",
         "hessian_trace",
     ),
+    "overparam.measure.infinite": (
+        "analytic_ntk",
+        "learning_rate_map",
+    ),
+    "overparam.measure.kernel_regression": ("kernel_regression",),
+    "overparam.measure.kernels": (
+        "effective_rank",
+        "kernel_alignment",
+        "kernel_distance",
+        "kernel_drift",
+        "label_kernel",
+    ),
+    "overparam.measure.movement": (
+        "Movement",
+        "parameter_movement",
+    ),
+    "overparam.measure.ntk": (
+        "EmpiricalKernel",
+        "empirical_kernel",
+        "empirical_ntk",
+    ),
+    "overparam.models.linearize": ("linearize",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

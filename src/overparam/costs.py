@@ -50,8 +50,14 @@ def throughput_key(spec: RunSpec, num_train: int, environment: dict[str, str]) -
         batch_size,
         spec.data.name,
         sorted(environment.items()),
+        *((spec.train.linearize, spec.train.lazy_scale is not None) if _anchored(spec) else ()),
     )
     return digest_text(repr(parts))
+
+
+def _anchored(spec: RunSpec) -> bool:
+    """Whether the network trains beside a frozen copy of its initial weights, which every state holds."""
+    return spec.train.linearize or spec.train.lazy_scale is not None
 
 
 @dataclass
@@ -142,4 +148,5 @@ def disk_bytes(spec: RunSpec, execution: Execution) -> int:
     examples = prepare(spec.data, data_dir=execution.data_dir)
     parameters = count_parameters(spec.model, examples.input_shape, examples.num_classes)
     slots = 2 if spec.train.optimizer.kind == "adam" else 1
-    return 4 * parameters * (2 + slots) + 10_000
+    frozen = 2 if _anchored(spec) else 0
+    return 4 * parameters * (2 + slots + frozen) + 10_000

@@ -16,6 +16,7 @@ from overparam.finite import finite
 from overparam.identity import run_id
 from overparam.measure.risk import Risk, risk
 from overparam.models.build import build
+from overparam.models.lazy import as_trained
 from overparam.rng.torch_generators import torch_generator
 from overparam.specs.run import Fresh, RunSpec
 from overparam.store.digests import digest_arrays
@@ -70,6 +71,7 @@ class Session:
         stream = self.spec.init.stream if isinstance(self.spec.init, Fresh) else "init"
         generator = torch_generator(self.spec.stream_seed(stream), stream)
         model = build(self.spec.model, self.examples.input_shape, self.examples.num_classes, generator=generator)
+        model = as_trained(model, self.spec.train.linearize, self.spec.train.lazy_scale)
         layout = torch.channels_last if self.image else torch.contiguous_format
         return model.to(self.execution.device).to(memory_format=layout)  # type: ignore[call-overload, no-any-return]
 

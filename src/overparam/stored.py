@@ -19,8 +19,6 @@ def refuse_unsupported(spec: RunSpec) -> None:
     """Say what cannot be trained, before anything is computed."""
     if not isinstance(spec.mask, Dense):
         raise UnsupportedSpec(f'mask kind "{spec.mask.kind}" is not trained by this version; use Dense()')
-    if spec.train.linearize:
-        raise UnsupportedSpec("train.linearize=true is not trained by this version; use linearize=False")
     if isinstance(spec.init, Rewind):
         _refuse_other_kind(spec, spec.init.of)
     for parent in spec.parents():
@@ -33,6 +31,10 @@ def _refuse_other_kind(spec: RunSpec, of: RunSpec) -> None:
     ours, theirs = spec.train.optimizer.kind, of.train.optimizer.kind
     if ours != theirs:
         raise UnsupportedSpec(f'init.of was trained with "{theirs}", whose state "{ours}" cannot take over')
+    for field in ("linearize", "lazy_scale"):
+        now, then = getattr(spec.train, field), getattr(of.train, field)
+        if now != then:  # the state of one holds no frozen initial copy, or one that means something else
+            raise UnsupportedSpec(f"train.{field} is {now} here but {then} in init.of; they must be the same")
 
 
 def stored(spec: RunSpec, execution: Execution) -> dict[str, Any]:

@@ -354,6 +354,3 @@ def test_divergence_is_a_result(tmp_path: Path) -> None:
 def test_what_this_version_cannot_train_is_said_before_training(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedSpec, match='mask kind "magnitude" is not trained'):
         train(spec(mask=Magnitude(of=spec(), fraction=0.2)), store=tmp_path)
-    linear = TrainSpec(optimizer=SGD(lr=0.05), batch_size=32, epochs=1, linearize=True)
-    with pytest.raises(UnsupportedSpec, match="linearize=true"):
-        train(spec(train=linear), store=tmp_path)

@@ -23,6 +23,7 @@ from overparam.measure.features import (
 )
 
 _SCALING = (torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__)
+_COPYING = (torch.clone, Tensor.clone, Tensor.contiguous)
 Sizes = int | Sequence[int]
 
 
@@ -49,8 +50,8 @@ class Use:
 class Recorder(TorchFunctionMode):
     """While it is active, `uses` grows by every layer that takes one of the given parameters.
 
-    A parameter times a number, as in the NTK parameterization, is still that parameter. What else is done with
-    parameters is not seen.
+    A copy of a parameter, or a parameter times a number as in the NTK parameterization, is still that parameter. What
+    else is done with parameters is not seen.
     """
 
     def __init__(self, parameters: Mapping[str, Tensor]) -> None:
@@ -64,6 +65,8 @@ class Recorder(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in _SCALING and len(args) == 2 and not kwargs:
             return self.scaled(func(*args), *args)
+        if func in _COPYING:
+            return self.scaled(func(*args, **kwargs), args[0] if args else kwargs["input"], 1.0)
         if func is F.multi_head_attention_forward:
             found = self_attention(self.linear, *args, **kwargs)
             return func(*args, **kwargs) if found is None else found

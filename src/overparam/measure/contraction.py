@@ -15,34 +15,36 @@ from torch import Tensor
 from overparam.measure.features import Feature, Outer
 
 Outputs = Literal["full", "trace"]
-TILE = 384  # rows of a tile: with the columns of a kernel of some thousand rows its products still fit a cache
+TILE, WIDE = 384, 1024  # rows and columns of a product: with its factors it stays near the processor
 
 
 @dataclass(frozen=True)
 class Factor:
     """A feature laid out for products: `right` (T, n·e, q), `left` (T, n, p), ids (T, n), or None with T = 1.
 
-    An example has e = C rows for a full kernel; for a trace it has one, in which its outputs stand side by side.
+    An example has e = C rows for a full kernel; for a trace it has one, in which its outputs stand side by side. `bias`
+    adds 1 to the inner products of `left`.
     """
 
     left: Tensor | None
     right: Tensor
+    bias: bool = False
 
     def part(self, start: int, stop: int, each: int) -> "Factor":
         left = None if self.left is None else self.left[:, start:stop]
-        return Factor(left, self.right[:, start * each : stop * each])
+        return Factor(left, self.right[:, start * each : stop * each], self.bias)
 
     @property
     def num_bytes(self) -> int:
         return sum(p.numel() * p.element_size() for p in (self.left, self.right) if p is not None)
 
 
-def factor(feature: Feature, outputs: Outputs) -> Factor:
+def factors(feature: Feature, outputs: Outputs) -> list[Factor]:
     """The cheaper of the two forms, by the multiplications per pair of examples."""
     if isinstance(feature, Outer) and _pairs_pay(feature, outputs):
         left, right = feature.left.transpose(0, 1), feature.right.permute(2, 0, 1, 3)
-        return Factor(left.contiguous(), _stacked(right, outputs))
-    return Factor(None, _stacked(feature.rows.unsqueeze(0), outputs))
+        return [Factor(left.contiguous(), _stacked(right, outputs), feature.bias)]
+    return [Factor(None, _stacked(rows.unsqueeze(0), outputs)) for rows in feature.rows()]
 
 
 def _pairs_pay(feature: Outer, outputs: Outputs) -> bool:
@@ -59,16 +61,19 @@ def _stacked(right: Tensor, outputs: Outputs) -> Tensor:
 
 def fill(kernel: Tensor, a: Sequence[Factor], b: Sequence[Factor], each: int, symmetric: bool) -> None:
     """Write the block of two sets of examples, (n1·e, n2·e); of a symmetric one only what lies right of its tiles."""
-    step = max(1, TILE // each)
-    for start in range(0, len(kernel) // each, step):
-        stop = min(start + step, len(kernel) // each)
-        first = start if symmetric else 0
-        tile = kernel[start * each : stop * each, first * each :].zero_()
-        for left, right in zip(a, b, strict=True):
-            last = right.right.shape[1] // each
-            _accumulate(tile, left.part(start, stop, each), right.part(first, last, each), each)
+    for rows in _steps(0, len(kernel) // each, TILE // each):
+        first = rows[0] if symmetric else 0
+        for columns in _steps(first, kernel.shape[1] // each, WIDE // each):
+            tile = kernel[rows[0] * each : rows[1] * each, columns[0] * each : columns[1] * each].zero_()
+            for left, right in zip(a, b, strict=True):
+                _accumulate(tile, left.part(*rows, each), right.part(*columns, each), each)
         if symmetric:
-            _mirror(kernel, start * each, stop * each)
+            _mirror(kernel, rows[0] * each, rows[1] * each)
+
+
+def _steps(start: int, stop: int, size: int) -> list[tuple[int, int]]:
+    size = max(1, size)
+    return [(each, min(each + size, stop)) for each in range(start, stop, size)]
 
 
 def _accumulate(tile: Tensor, a: Factor, b: Factor, each: int) -> None:
@@ -77,7 +82,7 @@ def _accumulate(tile: Tensor, a: Factor, b: Factor, each: int) -> None:
         return
     for left, right in zip(a.left, a.right, strict=True):
         for other, back in zip(b.left, b.right, strict=True):
-            gram = _inner(left, other).to(tile.dtype).repeat_interleave(each, dim=1).unsqueeze(1)
+            gram = (_inner(left, other).to(tile.dtype) + float(a.bias)).repeat_interleave(each, dim=1).unsqueeze(1)
             _by_example(tile, each).addcmul_(_by_example(right @ back.T, each), gram)
 
 

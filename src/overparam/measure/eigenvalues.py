@@ -15,6 +15,7 @@ from overparam.measure.lanczos import steps_to_certify
 from overparam.measure.operators import Curvature, CurvatureOperator, refuse_unknown_curvature
 from overparam.measure.problem import Data, Loss, Problem, opened
 from overparam.measure.solve import CONFIDENCE, MIN_STEPS, Pair, Solve, Which
+from overparam.measure.warm_start import UNIMODAL_FROM, WARM_STEPS, drawn_subset, refuse_subset, warm_vector
 from overparam.rng.torch_generators import torch_generator
 
 ASYMMETRY = 1e-2
@@ -32,7 +33,8 @@ class Eigenvalues:
     none was passed over (`certified` is false). `vectors` are unit rows of length P. `converged` says which residuals
     met the tolerance or are as small as rounding lets them be; `status` is "max_products" if any did not. `route` is
     "gram" if the spectrum came from a dense Gram matrix. `fallback` is what PyTorch said about an operation without
-    second derivative, `asymmetry` the largest `|uᵀCv − vᵀCu|/‖C‖` seen.
+    second derivative, `asymmetry` the largest `|uᵀCv − vᵀCu|/‖C‖` seen. `num_products` are products on all the data;
+    `subsample_products`, those of a warm start, cost `warm_start/num_examples` of one each.
     """
 
     values: Tensor
@@ -51,6 +53,7 @@ class Eigenvalues:
     route: Literal["lanczos", "gram"]
     fallback: str | None
     asymmetry: float
+    subsample_products: int = 0
 
 
 def top_eigenvalues(
@@ -68,6 +71,7 @@ def top_eigenvalues(
     generator: torch.Generator | None = None,
     dtype: torch.dtype | None = None,
     checkpoint: str | Path | None = None,
+    warm_start: int | None = None,
 ) -> Eigenvalues:
     """The k largest or smallest (most negative) eigenvalues of a curvature of `L = (1/N) Σ ℓ(f(x_i), y_i)`, signed.
 
@@ -77,6 +81,14 @@ def top_eigenvalues(
     parameters ε = 6 % takes 22 products, .1 % 161). One product costs about two gradients.
     `generator` draws the start (default: a fixed stream, the same start every time), `dtype` computes in another
     precision, `checkpoint` names a file that a solve saves itself in and goes on from.
+
+    `warm_start` is a number of examples: a subset of the data, drawn by `generator`, is solved first, and the solve
+    starts from the sum of what that found and a random vector of the same length, which about halves the products on
+    all the data. The random part keeps the intervals valid however wrong the subset is (see `mixed` in measure/solve.py),
+    and `certify` is met by what the solve has seen, in fewer products than the theorem needs. But a wrong start, near
+    another eigenvector, can end a solve to a loose `tol` there with λmax unseen: `upper` says how far that may be. It
+    changes nothing where there are fewer than three parameters or the spectrum comes from a Gram matrix; it is solved
+    again when a checkpoint is gone on with.
 
     Raises:
         ValueError: an argument is out of range, or the model, loss or data cannot be measured (see `opened`).
@@ -92,16 +104,26 @@ def top_eigenvalues(
     refuse_unknown_curvature(curvature)
     generator = generator or torch_generator(0, "lanczos")
     with opened(model, loss, data, params=params, dtype=dtype) as problem:
+        refuse_subset(warm_start, problem.num_examples)
         found = _gram(problem, curvature, k) if which == "largest" else None
         if found is not None:
             return _by_gram(problem, curvature, *found)
+        warm = None
+        if warm_start is not None and problem.num_parameters >= UNIMODAL_FROM:
+            subset = drawn_subset(problem, warm_start, generator)
+            warm = warm_vector(subset, curvature, k, which, max_products, generator)
         operator = CurvatureOperator(problem, curvature)
         steps = 0 if certify is None else steps_to_certify(certify, operator.size, 1.0 - CONFIDENCE)
-        solve = Solve(operator, k, which, tol, max_products, generator, max(steps, MIN_STEPS))
         settings: dict[str, object] = {"k": k, "which": which, "curvature": curvature, "tol": tol, "steps": steps}
         settings["start"] = generator.initial_seed()
+        if warm is None:
+            solve = Solve(operator, k, which, tol, max_products, generator, max(steps, MIN_STEPS))
+        else:
+            narrow = math.inf if certify is None else certify / (1.0 - 2.0 * certify)
+            solve = Solve(operator, k, which, tol, max_products, generator, WARM_STEPS, warm.vector, narrow)
+            settings |= {"warm_start": warm_start, "certify": certify}
         _run(solve, problem, settings, None if checkpoint is None else Path(checkpoint))
-        return _record(solve, operator)
+        return _record(solve, operator, 0 if warm is None else warm.num_products)
 
 
 def _refuse(k: int, which: str, tol: float, max_products: int, certify: float | None) -> None:
@@ -148,7 +170,7 @@ def _run(solve: Solve, problem: Problem, settings: dict[str, object], path: Path
     solve.run(save)
 
 
-def _record(solve: Solve, operator: CurvatureOperator) -> Eigenvalues:
+def _record(solve: Solve, operator: CurvatureOperator, subsample_products: int) -> Eigenvalues:
     if solve.asymmetry > ASYMMETRY and operator.fallback is None:
         raise RuntimeError(
             f"the products are not symmetric (by {solve.asymmetry:.1e} of ‖C‖): an operation of the model has a wrong "
@@ -174,6 +196,7 @@ def _record(solve: Solve, operator: CurvatureOperator) -> Eigenvalues:
         route="lanczos",
         fallback=operator.fallback,
         asymmetry=solve.asymmetry,
+        subsample_products=subsample_products,
     )
 
 

@@ -14,13 +14,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Outer:
-    """`∂f_c/∂(W, b)ᵢ = Σ_t right[i, c, t] ⊗ left[i, t]`: left (n, T, p), right (n, C, T, q).
+    """`∂f_c/∂Wᵢ = Σ_t right[i, c, t] ⊗ left[i, t]`: left (n, T, p), right (n, C, T, q).
 
-    Token ids (n, T) stand for their one-hot rows of length p = `num_ids`.
+    With a `bias`, `∂f_c/∂bᵢ = Σ_t right[i, c, t]` too. Token ids (n, T) stand for one-hot rows of length `num_ids`.
     """
 
     left: Tensor
     right: Tensor
+    bias: bool = False
     num_ids: int = 0
 
     @property
@@ -28,19 +29,22 @@ class Outer:
         """p, the number of columns of the derivative."""
         return self.num_ids or self.left.shape[2]
 
-    @property
-    def rows(self) -> Tensor:
-        """The derivatives written out, (n, C, q·p)."""
+    def rows(self) -> list[Tensor]:
+        """The derivatives written out: (n, C, q·p), and (n, C, q) of the bias."""
         left = F.one_hot(self.left, self.num_ids).to(self.right.dtype) if self.num_ids else self.left
         n, c, t, q = self.right.shape
-        return (self.right.transpose(2, 3).reshape(n, c * q, t) @ left).reshape(n, c, -1)
+        weight = (self.right.transpose(2, 3).reshape(n, c * q, t) @ left).reshape(n, c, -1)
+        return [weight, self.right.sum(2)] if self.bias else [weight]
 
 
 @dataclass(frozen=True)
 class Rows:
     """The derivatives themselves, (n, C, q)."""
 
-    rows: Tensor
+    values: Tensor
+
+    def rows(self) -> list[Tensor]:
+        return [self.values]
 
 
 Feature = Outer | Rows
@@ -51,18 +55,15 @@ def affine(scale: float | None, bias: bool) -> Build:
     """Linear layer `y = scale·x Wᵀ + b`; `scale` is None where W is not asked for."""
 
     def build(x: Tensor, s: Tensor) -> Feature:
-        return Outer(_columns(x.flatten(1, -2), scale, bias), s.flatten(2, -2))
+        return _outer(x.flatten(1, -2), s.flatten(2, -2), scale, bias)
 
     return build
 
 
-def _columns(x: Tensor, scale: float | None, bias: bool) -> Tensor:
-    """What multiplies (W, b): the input, and a column of ones; x (n, T, p)."""
-    ones = [x.new_ones(*x.shape[:2], 1)] if bias else []
+def _outer(x: Tensor, s: Tensor, scale: float | None, bias: bool) -> Feature:
     if scale is None:
-        return ones[0]
-    x = x if scale == 1.0 else scale * x
-    return torch.cat([x, *ones], dim=2) if ones else x
+        return Rows(s.sum(2))
+    return Outer(x if scale == 1.0 else scale * x, s, bias)
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def convolution(window: Window, scale: float | None, bias: bool) -> Build:
         s = s.flatten(4).transpose(3, 4).flatten(2, 3)  # (n, C, k·L, q)
         if window.groups > 1:
             return _grouped(patches, s, window.groups, scale, bias)
-        return Outer(_columns(patches, scale, bias), s)
+        return _outer(patches, s, scale, bias)
 
     return build
 
@@ -137,7 +138,7 @@ def lookup(num_ids: int, padding: int | None) -> Build:
         ids, right = x.flatten(1), s.flatten(2, -2)
         if padding is not None:
             right = right * (ids != padding)[:, None, :, None]
-        return Outer(ids, right, num_ids)
+        return Outer(ids, right, num_ids=num_ids)
 
     return build
 

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from overparam.measure.contraction import TILE, Outputs
+from overparam.measure.contraction import TILE, Outputs, factors
 from overparam.measure.features import Outer
-from overparam.measure.sensitivities import Network, sensitivities
+from overparam.measure.sensitivities import Network
 
 LARGEST_PIECE = 512  # examples: more at once make no product of matrices faster
+FORMING = 2**27  # bytes of sensitivities in work: more do not stay near the processor
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Footprint:
 
 
 def footprint(network: Network, x: Tensor, outputs: Outputs) -> Footprint:
-    """Counted on two examples: what autograd saves, all sensitivities at once, and the largest feature twice."""
+    """Counted on two examples: what autograd saves, the sensitivities of all layers, and the largest feature twice."""
     pair, saved = x[[0, -1]], 0
 
     def count(value: Tensor) -> Tensor:
@@ -32,15 +33,19 @@ def footprint(network: Network, x: Tensor, outputs: Outputs) -> Footprint:
 
     with saved_tensors_hooks(count, lambda value: value):
         found, uses = network.recorded(pair)
-    counted = [(use, axis) for use, axis in zip(uses, network.axes, strict=True) if axis is not None]
-    back = sensitivities(found, [use.tap for use, _ in counted], network.batched)
-    features = [use.feature(s, axis, 2) for (use, axis), s in zip(counted, back, strict=True)]
-    largest = max((_bytes(f.left) + _bytes(f.right) for f in features if isinstance(f, Outer)), default=0)
-    copies = 2 if network.batched else 1
-    forming = saved + copies * sum(_bytes(s) for s in back) + 2 * largest
-    factors = sum(each.num_bytes for each in network.factors(pair, outputs))
+    taken, largest, back = 0, 0, 0
+    for use, axis in zip(uses, network.axes, strict=True):
+        if axis is not None:
+            zero = use.tap.new_zeros(()).expand(found.shape[1], *use.tap.shape)
+            feature = use.feature(zero, axis, 2)
+            taken += sum(each.num_bytes for each in factors(feature, outputs))
+            back += _bytes(zero)
+            parts = (feature.left, feature.right) if isinstance(feature, Outer) else feature.rows()
+            largest = max(largest, sum(_bytes(part) for part in parts))
+    taken += 2 * found.shape[1] * found.element_size() * sum(network.trainable[n].numel() for n in network.by_jacobian)
+    forming = saved + (2 if network.batched else 1) * back + 2 * largest
     each = found.shape[1] if outputs == "full" else 1
-    return Footprint(-(-factors // 2), -(-forming // 2), 2 * TILE * each * found.element_size())
+    return Footprint(-(-taken // 2), -(-forming // 2), 2 * TILE * each * found.element_size())
 
 
 def _bytes(value: Tensor) -> int:
@@ -59,6 +64,7 @@ def pieces(each: Footprint, num_examples: int, max_memory: int) -> tuple[int, in
             f"max_memory={max_memory:,} bytes is too small: one pair of examples takes {each.factors + working:,} "
             'besides the kernel; allow more, or ask for outputs="trace"'
         )
-    size = max(1, min(num_examples, LARGEST_PIECE, max_memory // (3 * working)))
+    most = min(LARGEST_PIECE, FORMING // max(1, each.forming), max_memory // (3 * working))
+    size = max(1, min(num_examples, most))
     held = (max_memory - size * working) // (size * max(1, each.factors))
     return size, max(1, held)

@@ -180,6 +180,45 @@ def certified_ends(lowest: float, highest: float, steps: int, size: int, delta: 
     return Ends((highest - rounding, highest + reach + rounding), (lowest - reach - rounding, lowest + rounding))
 
 
+def seen_ends(alphas: list[float], betas: list[float], share: float) -> tuple[float, float]:
+    """Bounds on λmin and λmax from outside by what the process has seen, if `|⟨q₁, u⟩| ≥ share` for both eigenvectors.
+
+    `⟨q_{j+1}, u⟩ = p_j(λ) ⟨q₁, u⟩` for every eigenpair (λ, u), with p_j the orthonormal polynomials of T, and the q are
+    orthonormal: `Σ_{j≤m} p_j(λ)² ≤ 1/share²`. The sum grows without bound from the extreme Ritz values outward (van
+    Dorsselaer, Hochstenbach and van der Vorst 2001). No β may be 0.
+
+    >>> low, high = seen_ends([0.0] * 9, [0.5] * 9, 1e-3)  # p_j = U_j, of Chebyshev
+    >>> round(low, 3), round(high, 3)
+    (-1.288, 1.288)
+    """
+    limit = share**-2
+    return -_seen_above([-alpha for alpha in alphas], betas, limit), _seen_above(alphas, betas, limit)
+
+
+def _seen_above(alphas: list[float], betas: list[float], limit: float) -> float:
+    """The place above the largest Ritz value where the sum passes the limit, by bisection, to the upper side."""
+    theta = eigh_tridiagonal(np.array(alphas), np.array(betas[:-1]), eigvals_only=True)
+    low = float(theta[-1])
+    width = max(float(theta[-1] - theta[0]), max(betas))
+    while not _passes(low + width, alphas, betas, limit):
+        width *= 2.0
+    high = low + width
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if _passes(middle, alphas, betas, limit) else (middle, high)
+    return high
+
+
+def _passes(x: float, alphas: list[float], betas: list[float], limit: float) -> bool:
+    before, now, total = 0.0, 1.0, 1.0
+    for alpha, beta, previous in zip(alphas, betas, [0.0, *betas], strict=False):
+        before, now = now, ((x - alpha) * now - previous * before) / beta
+        total += now * now
+        if total > limit:
+            return True
+    return False
+
+
 def steps_to_certify(epsilon: float, size: int, delta: float) -> int:
     """Steps after which both ends are certified to `epsilon/(1 − 2 epsilon)` of the spread; at most `size`.
 

@@ -23,6 +23,7 @@ from overparam.measure.examples import cast, chunks_of
 from overparam.measure.losses import LossName, per_example
 from overparam.measure.refusals import refuse_non_finite, refuse_parameters, refuse_unmeasurable
 from overparam.models.functional import Layout, chosen_parameters
+from overparam.models.functional import evaluating as evaluating
 from overparam.precision import full_precision
 
 PerExample = Callable[[Tensor, Tensor], Tensor]
@@ -157,19 +158,6 @@ def opened(
         problem = _laid_out(Problem(model, loss, chunks, layout, theta, fixed))
         refuse_unmeasurable(problem, everything=params is None)
         yield problem
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode, after which every module has its own mode again, by its own `train`."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            if module.training != mode:
-                module.train(mode)
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vmap
 
 from overparam.measure.calls import Recorder, Use
-from overparam.measure.contraction import Factor, Outputs, factor, fill
+from overparam.measure.contraction import Factor, Outputs, factors, fill
 from overparam.measure.features import Rows
 from overparam.measure.problem import evaluating
 from overparam.measure.refusals import refuse_non_finite, refuse_parameters
@@ -71,10 +71,10 @@ class Network:
             )
         counted = [(use, axis) for use, axis in zip(uses, self.axes, strict=True) if axis is not None]
         back = sensitivities(outputs, [use.tap for use, _ in counted], self.batched)
-        found = []
+        found: list[Factor] = []
         for use, axis in counted:  # a layer's sensitivities are let go as soon as its factor is formed
-            found.append(factor(use.feature(back.pop(0), axis, len(x)), kind))
-        return [*found, *([factor(Rows(self.jacobian(x)), kind)] if self.by_jacobian else [])]
+            found += factors(use.feature(back.pop(0), axis, len(x)), kind)
+        return [*found, *(factors(Rows(self.jacobian(x)), kind) if self.by_jacobian else [])]
 
     def jacobian(self, x: Tensor) -> Tensor:
         """Rows (n, C, q) of the parameters without structure, by automatic differentiation alone.
@@ -173,8 +173,10 @@ def planned(network: Network, x: Tensor) -> Network:
     same = [use.names for use in uses] == [use.names for use in others]
     axes = [_axis(*both) if same else None for both in zip(uses, others, strict=False)]
     axes += [None] * (len(uses) - len(axes))
-    network = replace(network, batched=_can_batch(outputs, uses))
-    wrong = _wrong(network, pair, outputs, uses, axes)
+    back = _at_once(outputs, uses)
+    network = replace(network, batched=back is not None)
+    back = sensitivities(outputs, [use.tap for use in uses], batched=False) if back is None else back
+    wrong = _wrong(_true_squares(network, pair), uses, axes, back)
     axes = [axis if not wrong & set(use.names) else None for use, axis in zip(uses, axes, strict=True)]
     return replace(network, axes=tuple(axes), by_jacobian=tuple(n for n in network.trainable if n in wrong))
 
@@ -199,27 +201,25 @@ def _axis(use: Use, other: Use) -> int | None:
     return grown[0] if 3 * two == 2 * three else None
 
 
-def _can_batch(outputs: Tensor, uses: Sequence[Use]) -> bool:
-    """Whether all outputs can be differentiated in one pass without an operation that falls back to a loop."""
+def _at_once(outputs: Tensor, uses: Sequence[Use]) -> list[Tensor] | None:
+    """All outputs differentiated in one pass; None if an operation would fall back to a loop or fail."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            sensitivities(outputs, [use.tap for use in uses], batched=True, keep=True)
+            return sensitivities(outputs, [use.tap for use in uses], batched=True, keep=True)
     except (RuntimeError, UserWarning):
-        return False
-    return True
+        return None
 
 
-def _wrong(network: Network, x: Tensor, outputs: Tensor, uses: Sequence[Use], axes: Sequence[int | None]) -> set[str]:
+def _wrong(
+    squares: Mapping[str, float], uses: Sequence[Use], axes: Sequence[int | None], back: Sequence[Tensor]
+) -> set[str]:
     """Parameters that are not structured: used twice or unseen, or with a norm that is not that of autograd."""
     names = [name for use in uses for name in use.names]
-    wrong = {name for name in network.trainable if names.count(name) != 1}
-    back = sensitivities(outputs, [use.tap for use in uses], network.batched)
-    cotangent = torch.linspace(1.0, 2.0, outputs.shape[1], dtype=outputs.dtype, device=outputs.device)
-    squares = _true_squares(network, x, cotangent)
+    wrong = {name for name in squares if names.count(name) != 1}
     total = sum(squares.values())
     for use, axis, s in zip(uses, axes, back, strict=True):
-        found = None if axis is None else _square(use, s, axis, cotangent)
+        found = None if axis is None else _square(use, s, axis)
         true = sum(squares[name] for name in use.names)
         if found is None or not abs(found - true) <= AGREES * true + 1e-6 * total:
             wrong |= set(use.names)
@@ -228,23 +228,29 @@ def _wrong(network: Network, x: Tensor, outputs: Tensor, uses: Sequence[Use], ax
     return wrong
 
 
-def _square(use: Use, sensitivity: Tensor, axis: int, cotangent: Tensor) -> float | None:
+def _cotangent(like: Tensor, size: int) -> Tensor:
+    return torch.linspace(1.0, 2.0, size, dtype=like.dtype, device=like.device)
+
+
+def _square(use: Use, sensitivity: Tensor, axis: int) -> float | None:
     """`‖Σ_c v_c ∂f_c/∂(W, b)‖²` of the last of two examples by the use's feature; None where it cannot be formed."""
     try:
-        feature = factor(use.feature(sensitivity, axis, 2), "full")
+        found = factors(use.feature(sensitivity, axis, 2), "full")
     except (RuntimeError, IndexError):  # a layout that no layer in here has
         return None
-    size = len(cotangent)
+    size = len(sensitivity)
+    cotangent = _cotangent(sensitivity, size)
     kernel = cotangent.new_empty(2 * size, 2 * size)
-    fill(kernel, [feature], [feature], size, symmetric=True)
+    fill(kernel, found, found, size, symmetric=True)
     return float(cotangent @ kernel[size:, size:] @ cotangent)
 
 
-def _true_squares(network: Network, x: Tensor, cotangent: Tensor) -> dict[str, float]:
+def _true_squares(network: Network, x: Tensor) -> dict[str, float]:
     """The same by autograd alone, per parameter."""
     leaves = {name: value.detach().requires_grad_() for name, value in network.trainable.items()}
     with torch.enable_grad():
-        output = network.outputs(x, leaves)[1] @ cotangent
+        outputs = network.outputs(x, leaves)[1]
+        output = outputs @ _cotangent(outputs, len(outputs))
     if not output.requires_grad:
         return dict.fromkeys(leaves, 0.0)
     parts = torch.autograd.grad(output, tuple(leaves.values()), materialize_grads=True)

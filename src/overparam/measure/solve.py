@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from overparam.measure.lanczos import Ends, Floats, Krylov, certified_ends
+from overparam.measure.lanczos import Ends, Floats, Krylov, certified_ends, seen_ends
 from overparam.measure.operators import Operator
 
 Which = Literal["largest", "smallest", "both"]
 CONFIDENCE = 0.95
 FIRST_PASS = 0.25  # of the tolerance: pairs of later passes carry the residuals of those locked before them
 MIN_STEPS = 8  # a small residual in a space of fewer dimensions may be chance
+DILUTION = 2.0  # how much likelier a warm start is to lack an eigenvector, see `mixed`
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,11 @@ class Pair:
 
 @dataclass
 class Solve:
-    """A solve under way. `tol` bounds the residuals relative to ‖A‖."""
+    """A solve under way. `tol` bounds the residuals relative to ‖A‖.
+
+    `warm` is a unit vector that the first pass starts from, `mixed` with a random one. `narrow` bounds the intervals of
+    the wanted ends, as a share of the spread.
+    """
 
     operator: Operator
     k: int
@@ -42,6 +47,8 @@ class Solve:
     max_products: int
     generator: torch.Generator
     min_steps: int = MIN_STEPS
+    warm: Tensor | None = None
+    narrow: float = math.inf
     found: dict[int, list[Pair]] = field(init=False)  # +1: the largest, descending; −1: the smallest, ascending
     krylov: Krylov = field(init=False)
     ends: Ends | None = None
@@ -85,7 +92,10 @@ class Solve:
         locked = [pair.vector for pairs in self.found.values() for pair in pairs]
         none = torch.empty(0, self.operator.size, dtype=self.operator.dtype, device=self.operator.device)
         rows = _orthonormal(torch.stack(locked)) if locked else none
-        return Krylov(self.operator, self.generator, rows, outer_norm=self.largest_norm)
+        krylov = Krylov(self.operator, self.generator, rows, outer_norm=self.largest_norm)
+        if self.warm is not None and self.passes == 0:
+            krylov.basis[0] = mixed(self.warm, krylov.basis[0])
+        return krylov
 
     def _ritz(self) -> tuple[Floats, Floats, Floats]:
         theta, residuals, s = self.krylov.ritz()
@@ -104,7 +114,16 @@ class Solve:
         first = self.passes == 0 and self.k > 1
         bound = max(self.bound * (FIRST_PASS if first else 1.0), self.krylov.floor)
         places = {1: slice(len(theta) - count, None), -1: slice(0, count)}
-        return all(bool((residuals[places[side]] <= bound).all()) for side in self.found)
+        small = all(bool((residuals[places[side]] <= bound).all()) for side in self.found)
+        return small and (self.passes > 0 or self._narrow(float(theta[0]), float(theta[-1])))
+
+    def _narrow(self, lowest: float, highest: float) -> bool:
+        """Whether the intervals of the wanted ends reach, beyond their rounding, no farther than asked for."""
+        if math.isinf(self.narrow):
+            return True
+        ends = self._ends()
+        reach = {1: sum(ends.largest) - 2.0 * highest, -1: 2.0 * lowest - sum(ends.smallest)}
+        return all(reach[side] <= self.narrow * (highest - lowest) for side in self.found)
 
     def _candidates(self, *, converged_only: bool) -> dict[int, list[Pair]]:
         """What the present Krylov space offers at each end, best first."""
@@ -139,9 +158,12 @@ class Solve:
         self.largest_floor = max(self.largest_floor, self.krylov.floor)
         self.asymmetry = max(self.asymmetry, self.krylov.asymmetry / self.scale if self.scale else 0.0)
         if self.passes == 0:
-            self.ends = _ends(self.krylov, self.operator.size)
+            self.ends = self._ends()
         for side, pairs in offers.items():
             self.found[side] = sorted([*self.found[side], *pairs], key=lambda pair: -side * pair.value)[: self.k]
+
+    def _ends(self) -> Ends:
+        return _ends(self.krylov, self.operator.size, warm=self.warm is not None)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """All that is needed to go on."""
@@ -189,17 +211,44 @@ class Solve:
         self.operator.num_products = meta["num_products"]
 
 
-def _ends(krylov: Krylov, size: int) -> Ends:
+def mixed(warm: Tensor, random: Tensor) -> Tensor:
+    """The unit vector q₁ along `x = v + g`, of unit vectors v and g, g uniform on the sphere and independent of v.
+
+    All that a certificate needs of its start is that `|⟨q₁, u⟩|` is seldom small, u an extreme eigenvector. As for
+    Kuczyński and Woźniakowski: with the polynomial `√(1 − ε − λ) p(λ) ∝ T_{2m−1}(√(1 − λ/(1 − ε)))`, for a spectrum
+    scaled to [0, 1], an end that is missed by more than ε has `|⟨q₁, u⟩| < 1/cosh((2m − 1) artanh √ε)`, whatever q₁
+    is; `P(|⟨g, u⟩| ≤ t) ≤ √(2P/π) t` turns that into their bound, since 1/cosh(z) ≤ 2 exp(−z). Now `⟨x, u⟩` is
+    `⟨g, u⟩` moved by the fixed `⟨v, u⟩`, and the density of `⟨g, u⟩` is at most √(P/2π) everywhere for P ≥ 3, so that
+    `P(|⟨x, u⟩| ≤ t) ≤ √(2P/π) t` too. With ‖x‖ ≤ ‖v‖ + ‖g‖ = 2: `P(|⟨q₁, u⟩| ≤ t) ≤ 2 √(2P/π) t`. The probability of
+    failure grows by 2 = `DILUTION`, however wrong v is.
+    """
+    x = warm + random
+    unit: Tensor = x / torch.linalg.vector_norm(x)
+    return unit
+
+
+def _ends(krylov: Krylov, size: int, *, warm: bool = False) -> Ends:
     """Certified intervals of the first pass.
 
     A subspace that is invariant to within β holds an end λ of a random start's spectrum to within `β/|⟨q₁, v⟩|`, v the
     eigenvector of λ, and `|⟨q₁, v⟩| ≥ (δ/2) √(π/2P)` for both ends at once with probability 1 − δ.
+
+    A warm start has δ/2 for δ (see `mixed`). It takes so few products that the theorem, which knows nothing of the
+    spectrum, says nothing; the same event bounds the ends by what was seen, and the narrower of the two bounds is taken.
+    There rounding counts by its component along v, 1/√P of it if it has no preferred direction, over `|⟨q₁, v⟩|`.
     """
     theta, _, _ = krylov.ritz()
-    delta, whole = 1.0 - CONFIDENCE, krylov.exhausted
+    delta, whole = (1.0 - CONFIDENCE) / (DILUTION if warm else 1.0), krylov.exhausted
     reach = krylov.floor if whole or not krylov.broken else krylov.floor * math.sqrt(2.0 * size / math.pi) * 2.0 / delta
     steps = size if whole or krylov.broken else krylov.steps
-    return certified_ends(float(theta[0]), float(theta[-1]), steps, size, delta, reach)
+    ends = certified_ends(float(theta[0]), float(theta[-1]), steps, size, delta, reach)
+    if not warm or whole or krylov.broken:
+        return ends
+    share = delta / 2.0 * math.sqrt(math.pi / (2.0 * size))
+    lowest, highest = seen_ends(krylov.alphas, krylov.betas, share)
+    reach *= 1.0 + 1.0 / (share * math.sqrt(size))
+    (low, high), (bottom, top) = ends.largest, ends.smallest
+    return Ends((low, min(high, highest + reach)), (max(bottom, lowest - reach), top))
 
 
 def _orthonormal(rows: Tensor) -> Tensor:

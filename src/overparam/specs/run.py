@@ -116,7 +116,16 @@ class TrainSpec(Spec):
     training set lies within ±10 % of the smallest target, at a constant learning rate. Larger targets of a
     tuple are recorded on the way. The loss is looked at `loss_checks_per_epoch` times per epoch near a target.
     The cosine schedule is annealed per epoch, to 0 after the last.
+
+    `linearize` trains the first-order Taylor model `f_θ0(x) + J_θ0(x)(θ − θ0)` around the initialization θ0, in eval
+    mode: batch norm keeps its initial running statistics. `lazy_scale=α` trains `α (f_θ(x) − f_θ0(x))` on the loss
+    divided by α² (Chizat, Oyallon & Bach 2019), α J_θ0(x)(θ − θ0) with `linearize`. All losses that are reported, and
+    those that `until_train_loss` is compared with, are of that function and not divided; weight decay is added to the
+    gradient of the divided loss. Adam takes the same steps whatever the loss is divided by, so that with it outputs
+    move α times as fast instead.
     """
+
+    neutral: ClassVar[Mapping[str, Any]] = {"lazy_scale": None}
 
     optimizer: Annotated[SGD | Adam, Field(discriminator="kind")]
     batch_size: Count | Literal["full"]
@@ -127,6 +136,7 @@ class TrainSpec(Spec):
     linearize: bool = False
     loss: Literal["cross_entropy", "mse"] = "cross_entropy"
     loss_checks_per_epoch: int = Field(default=8, ge=8)
+    lazy_scale: PositiveFloat | None = None
 
     @model_validator(mode="after")
     def _stops(self) -> "TrainSpec":

@@ -141,10 +141,15 @@ class _Run:
             x, y = self.batch(current)
             self.optimizer.zero_grad(set_to_none=True)
             loss = batch_mean(self.spec.loss, self.model(x), y)
-            loss.backward()  # type: ignore[no-untyped-call]
+            self.scaled(loss).backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             losses.append(loss.detach())
         self.note(step, torch.stack(losses).cpu())
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        """The loss that is descended: divided by α² where outputs are multiplied by α."""
+        alpha = self.spec.lazy_scale
+        return loss if alpha is None else loss / alpha**2
 
     def note(self, step: int, losses: Tensor) -> None:
         """Keep the batch losses since the last check, the last finite one, and when they stopped being finite."""

@@ -1,0 +1,68 @@
+"""A first guess of extreme eigenvectors from a few of the examples."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from overparam.measure.operators import Curvature, CurvatureOperator
+from overparam.measure.problem import CHUNK, Batch, Problem
+from overparam.measure.solve import Solve, Which
+
+WARM_STEPS = 4  # of the solve that follows: from a good guess a small residual is no chance
+SUBSET_TOL = 0.1  # a subset's eigenvector is farther from the data's than this residual moves it
+UNIMODAL_FROM = 3  # parameters; below, a component of a random unit vector is likeliest to be ±1, see `mixed`
+
+
+@dataclass(frozen=True)
+class Warm:
+    """A unit vector, and the products on the subset that it took."""
+
+    vector: Tensor
+    num_products: int
+
+
+def refuse_subset(size: int | None, num_examples: int) -> None:
+    if size is not None and not 1 <= size < num_examples:
+        raise ValueError(
+            f"warm_start = {size}; allowed: at least 1 and fewer than the {num_examples} examples of the data"
+        )
+
+
+def drawn_subset(problem: Problem, size: int, generator: torch.Generator) -> Problem:
+    """The problem of `size` examples drawn without replacement, in the order of the data."""
+    order = torch.randperm(problem.num_examples, generator=generator)
+    chosen = order[:size].sort().values
+    batches: list[Batch] = []
+    begin = 0
+    for x, y in problem.chunks:
+        inside = chosen[(chosen >= begin) & (chosen < begin + len(y))] - begin
+        begin += len(y)
+        if len(inside):
+            inside = inside.to(y.device)
+            batches.append((x[inside], y[inside]))
+    return replace(problem, chunks=tuple(_joined(problem, batches)))
+
+
+def _joined(problem: Problem, batches: list[Batch]) -> list[Batch]:
+    """In chunks as large as may be; inputs of several shapes stay apart."""
+    xs, ys = zip(*batches, strict=True)
+    if len({(x.shape[1:], y.shape[1:]) for x, y in batches}) > 1:
+        return batches
+    x, y = torch.cat(xs), torch.cat(ys)
+    x = x.contiguous(memory_format=problem.order) if x.ndim == 4 else x
+    return list(zip(x.split(CHUNK), y.split(CHUNK), strict=True))
+
+
+def warm_vector(
+    subset: Problem, curvature: Curvature, k: int, which: Which, max_products: int, generator: torch.Generator
+) -> Warm:
+    """The sum of the k Ritz vectors at each wanted end of the subset's curvature, as a unit vector.
+
+    Nothing that `generator` draws later depends on it.
+    """
+    operator = CurvatureOperator(subset, curvature)
+    solve = Solve(operator, k, which, SUBSET_TOL, max_products, generator)
+    solve.run()
+    total = torch.stack([pair.vector for pairs in solve.found.values() for pair in pairs]).sum(0)
+    return Warm(total / torch.linalg.vector_norm(total), operator.num_products)
