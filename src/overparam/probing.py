@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from overparam.execute import Run, execute, held, read
 from overparam.execution import Execution
 from overparam.finite import finite
+from overparam.kernel_probing import kernel_rows
 from overparam.measure.eigenvalues import top_eigenvalues
 from overparam.measure.flatness import relative_flatness
 from overparam.measure.perturbation import perturbation_curve
@@ -23,6 +24,7 @@ from overparam.measure.trace import hessian_trace
 from overparam.numerics import settled
 from overparam.rng.torch_generators import torch_generator
 from overparam.session import Interrupted, Session
+from overparam.specs.kernel_probe import KernelProbe
 from overparam.specs.probe import (
     Eigenvalues,
     Measured,
@@ -80,7 +82,7 @@ def measure(run: Run, probe: Measured) -> Run:
     mixed = refuse_mixed(run.execution, run.result["environment"], f"run {run.run_id} was computed")
     steps = [] if run.status == "diverged" else probe.looks(run.spec.first_step, int(run.result["steps"]))
     run = execute(run.spec, run.execution, frozenset(steps))  # one replay for all steps that were not stored
-    rows = [_at(run, probe, step) for step in steps]
+    rows = _rows(run, probe, steps)
     record = {
         "probe": probe.model_dump(mode="json"),
         "rows": rows,
@@ -93,18 +95,25 @@ def measure(run: Run, probe: Measured) -> Run:
     return read(run.spec, run.execution)
 
 
+def _rows(run: Run, probe: Measured, steps: list[int]) -> list[Values]:
+    """What a probe finds at each step, beside where it looked."""
+    timetable = Timetable(run.spec.train, int(run.result["num_train"]))
+    with settled(run.execution):
+        if isinstance(probe, KernelProbe):
+            found = kernel_rows(run, probe, steps)
+        else:
+            found = [_at(run, probe, step) for step in steps]
+    places = ({"step": s, "epoch": s / timetable.steps_per_epoch, "lr": timetable.lr(max(0, s - 1))} for s in steps)
+    return [finite(place | values) for place, values in zip(places, found, strict=True)]
+
+
 def _at(run: Run, probe: Measured, step: int) -> Values:
     state = run.state(step)
     session = Session(run.spec, run.execution, frozenset())
-    with settled(run.execution):
-        model = session.model()
-        model.load_state_dict({**state.weights, **state.buffers})
-        x, y = (part[: probe.num_examples] for part in session.train)
-        loss = run.spec.train.loss
-        timetable = Timetable(run.spec.train, len(session.train[1]))
-        base = {"step": step, "epoch": step / timetable.steps_per_epoch, "lr": timetable.lr(max(0, step - 1))}
-        found: Values = finite(base | _values(probe, model, loss, (x, y)))
-        return found
+    model = session.model()
+    model.load_state_dict({**state.weights, **state.buffers})
+    x, y = (part[: probe.num_examples] for part in session.train)
+    return _values(probe, model, run.spec.train.loss, (x, y))
 
 
 def _values(probe: Measured, model: nn.Module, loss: Any, data: Batch) -> Values:

@@ -15,6 +15,8 @@ from overparam.specs import (
     Design,
     Difference,
     Level,
+    Mean,
+    Panel,
     Point,
     RunSpec,
     Slope,
@@ -52,11 +54,46 @@ def test_cells_are_every_arm_level_and_seed() -> None:
         Slope(metric="gap", arm="adam"),
         Difference(metric="gap", a=Point(arm="sgd", level=8), b=Point(arm="sgd", level=64)),
         Difference(metric="gap", a=Point(arm="adam", level=8), b=Point(arm="sgd", level=8)),
+        Slope(metric="gap", arm="sgd", levels=(8, 64)),
+        Mean(metric="gap", at=Point(arm="sgd", level=64)),
     ],
 )
 def test_a_claim_must_point_at_cells(estimand: Any) -> None:
     with pytest.raises(ValidationError, match="claim c points at .*, which no arm has"):
         design(claim(estimand=estimand))
+
+
+@pytest.mark.parametrize(
+    "estimand",
+    [
+        Mean(metric="kernel", at=Point(arm="sgd", level=8)),
+        Difference(metric="gap", other="kernel", a=Point(arm="sgd", level=8), b=Point(arm="sgd", level=8)),
+        Slope(metric="kernel", arm="sgd", scale="log", levels=(8, 32)),
+    ],
+)
+def test_a_claim_must_have_its_metrics(estimand: Any) -> None:
+    with pytest.raises(ValidationError, match='claim c needs "kernel"; there are: .*test_accuracy'):
+        design(claim(estimand=estimand))
+
+
+@pytest.mark.parametrize("levels", [(), (8,), (8, 8), (0, 8)])
+def test_a_slope_needs_two_positive_levels(levels: tuple[float, ...]) -> None:
+    with pytest.raises(ValidationError, match=r"at least two, each given once|greater than 0"):
+        Slope(metric="gap", arm="sgd", levels=levels)
+
+
+@pytest.mark.parametrize(
+    ("panels", "message"),
+    [
+        ((Panel(arm="adam", metric="gap", title="Gap"),), 'panel "Gap" points at arm "adam", which is not there'),
+        ((Panel(arm="sgd", metric="drift", title="Drift"),), 'panel "Drift" needs "drift"; there are: '),
+        ((Panel(arm="sgd", metric="gap", title="Gap"),) * 2, "two panels show gap of arm sgd"),
+    ],
+)
+def test_panels_must_show_what_is_there(panels: tuple[Panel, ...], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        design().model_copy(update={"panels": panels})
+    assert design().panels == ()
 
 
 def test_at_most_six_claims_are_confirmatory() -> None:

@@ -23,7 +23,8 @@ from overparam.analyse.comparisons import Direction, effect_size, holm, no_sprea
 from overparam.analyse.frame import Sample, failure_rates, rows_of, sample
 from overparam.analyse.intervals import Interval, bca_interval, sampling_error, t_interval
 from overparam.analyse.power import seeds_needed
-from overparam.specs.study import Claim, Concordance, Difference, Every, Slope
+from overparam.specs.estimand import Difference, Every, Mean, PerSeed
+from overparam.specs.study import Claim
 
 Outcome = Literal["supported", "refuted", "inconclusive"]
 ALPHA = 0.05
@@ -42,7 +43,7 @@ class Verdict:
     claim: Claim
     verdict: Outcome
     reason: str
-    shown: Difference | Slope | Concordance
+    shown: PerSeed
     interval: Interval
     bca: Interval
     all_runs: Interval
@@ -104,13 +105,11 @@ def _weakest(frame: pl.DataFrame, claim: Claim, parts: Sequence[Difference], gen
     return replace(found, caveats=(*found.caveats, note))
 
 
-def _measure_one(
-    frame: pl.DataFrame, claim: Claim, estimand: Difference | Slope | Concordance, generator: np.random.Generator
-) -> Verdict:
+def _measure_one(frame: pl.DataFrame, claim: Claim, estimand: PerSeed, generator: np.random.Generator) -> Verdict:
     found = sample(frame, estimand, ok_only=True)
     values = found.values
     interval = t_interval(values)
-    obstacle = _obstacle(found)
+    obstacle = _obstacle(estimand, found)
     flip_null = -_sign(claim) * claim.margin + claim.null if claim.test == "noninferiority" else claim.null
     directed = claim.test != "equivalence"
     return Verdict(
@@ -127,7 +126,7 @@ def _measure_one(
         p_against_holm=None,
         sign_flip_p=sign_flip(values, flip_null, claim.direction, generator=generator) if directed else None,
         welch_p=welch(*found.groups) if len(found.groups) == 2 else None,
-        effect_size=effect_size(values),
+        effect_size=effect_size(values - claim.null if isinstance(estimand, Mean) else values),
         sampling_error=_sampling_error(frame, estimand),
         caveats=_caveats(found, interval),
         agrees_with_paper=_agreement(claim, interval),
@@ -170,9 +169,10 @@ def _beyond(values: np.ndarray, bound: float, direction: Direction) -> float:
     return min(1.0, 2.0 * paired_t(values, bound, direction))
 
 
-def _sampling_error(frame: pl.DataFrame, estimand: Difference | Slope | Concordance) -> float | None:
-    """Standard error that the finite test set adds to a difference of accuracies, as if the errors were independent."""
-    if not isinstance(estimand, Difference) or estimand.metric != "test_accuracy":
+def _sampling_error(frame: pl.DataFrame, estimand: PerSeed) -> float | None:
+    """Standard error that the finite test set adds to an accuracy, or to a difference as if errors were independent."""
+    contrast = isinstance(estimand, Difference) and estimand.other is None
+    if not (contrast or isinstance(estimand, Mean)) or estimand.metric != "test_accuracy":
         return None
     errors = []
     for table in rows_of(frame, estimand):
@@ -259,7 +259,7 @@ def _beyond_null(claim: Claim, interval: Interval) -> bool:
     return claim.test == "superiority" and nearest < 0.0
 
 
-def _obstacle(found: Sample) -> str | None:
+def _obstacle(estimand: PerSeed, found: Sample) -> str | None:
     """Reasons not to decide."""
     statuses = [status for level in found.statuses for status in level]
     if not statuses or (missing := statuses.count("missing")) == len(statuses):
@@ -271,6 +271,8 @@ def _obstacle(found: Sample) -> str | None:
     rates = failure_rates(found)
     if max(rates) != min(rates):
         return f"failure rates differ between the levels ({min(rates):.0%} to {max(rates):.0%})"
+    if isinstance(estimand, Mean) and max(rates) > 0.0:
+        return f"{max(rates):.0%} of the runs failed; a mean of the others would not be that of all seeds"
     if found.unusable:
         return f"{found.unusable} finished runs have no usable value: not measured, or not positive on a log scale"
     if len(found.values) < FEWEST:

@@ -95,6 +95,15 @@ def slopes_per_doubling(levels: Values, values: Values) -> Values:
     return slopes
 
 
+def exponents(levels: Values, values: Values) -> Values:
+    """Exponent b of `value ∝ level^b` of each row of `values` (seeds × levels): the slope of ln value on ln level.
+
+    >>> exponents(np.array([1.0, 2.0, 4.0]), np.array([[1.0, 4.0, 16.0]])).tolist()
+    [2.0]
+    """
+    return slopes_per_doubling(levels, np.log2(values))  # one base for both logarithms, whichever it is
+
+
 def pseudo_values(statistic: Callable[[NDArray[np.intp]], float], num_seeds: int) -> Values:
     """Jackknife pseudo-values `nT − (n − 1)T₍₋ᵢ₎` of a statistic of a set of seeds, given by their indices.
 

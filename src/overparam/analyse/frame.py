@@ -1,6 +1,6 @@
 """The table of runs and what an estimand takes from it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,12 +8,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from overparam.analyse.comparisons import slopes_per_doubling
+from overparam.analyse.comparisons import exponents, slopes_per_doubling
 from overparam.analyse.kendall import within_levels
+from overparam.specs.estimand import Concordance, Difference, Mean, Metric, PerSeed, Slope
 from overparam.specs.probe import Measured
 from overparam.specs.run import RunSpec
-from overparam.specs.study import Concordance, Difference, Slope
 
+Values = NDArray[np.float64]
 FAILED = ("diverged", "collapsed")
 
 
@@ -46,51 +47,80 @@ class Sample:
     well but have no value: not measured, not finite, or not positive where a logarithm is taken.
     """
 
-    values: NDArray[np.float64]
-    groups: tuple[NDArray[np.float64], ...]
+    values: Values
+    groups: tuple[Values, ...]
     statuses: tuple[tuple[str, ...], ...]
     unusable: int = 0
 
 
-def rows_of(frame: pl.DataFrame, estimand: Difference | Slope | Concordance) -> list[pl.DataFrame]:
+def rows_of(frame: pl.DataFrame, estimand: PerSeed) -> list[pl.DataFrame]:
     """The cells an estimand is about, one table per level."""
     match estimand:
+        case Mean(at=at):
+            points = [(at.arm, level_text(at.level))]
         case Difference(a=a, b=b):
             points = [(p.arm, level_text(p.level)) for p in (a, b)]
+        case Slope(arm=arm, levels=levels) if levels is not None:
+            points = [(arm, level_text(level)) for level in sorted(levels)]
         case Slope(arm=arm) | Concordance(arm=arm):
             found = frame.filter((pl.col("arm") == arm) & pl.col("level_value").is_not_null())
-            levels = found.select("level", "level_value").unique().sort("level_value")["level"]
-            points = [(arm, level) for level in levels]
+            levels_there = found.select("level", "level_value").unique().sort("level_value")["level"]
+            points = [(arm, level) for level in levels_there]
     return [frame.filter((pl.col("arm") == arm) & (pl.col("level") == level)) for arm, level in points]
 
 
-def sample(frame: pl.DataFrame, estimand: Difference | Slope | Concordance, *, ok_only: bool) -> Sample:
+def sample(frame: pl.DataFrame, estimand: PerSeed, *, ok_only: bool) -> Sample:
     """Per-seed values of an estimand, over the seeds for which every level has a usable run."""
     tables = rows_of(frame, estimand)
-    metrics = [estimand.metric, estimand.other] if isinstance(estimand, Concordance) else [estimand.metric]
-    logarithmic = isinstance(estimand, Difference) and estimand.scale == "log"
-    there = pl.all_horizontal(pl.col(metric).is_not_null() & pl.col(metric).is_not_nan() for metric in metrics)
-    there = there & (pl.col(estimand.metric) > 0) if logarithmic else there
-    unusable = sum(len(t.filter((pl.col("status") == "ok") & ~there)) for t in tables)
-    usable = [t.filter(there) for t in tables]
-    if ok_only:
-        usable = [t.filter(pl.col("status") == "ok") for t in usable]
+    needed = _metrics(estimand, len(tables))
+    logarithmic = isinstance(estimand, Difference | Slope) and estimand.scale == "log"
+    there = [_usable(metrics, logarithmic) for metrics in needed]
+    ok = pl.col("status") == "ok"
+    unusable = sum(len(t.filter(ok & ~usable)) for t, usable in zip(tables, there, strict=True))
+    usable = [t.filter(usable & ok if ok_only else usable) for t, usable in zip(tables, there, strict=True)]
     seeds = sorted(set.intersection(*(set(t["seed"]) for t in usable))) if usable else []
     kept = [t.filter(pl.col("seed").is_in(seeds)).sort("seed") for t in usable]
-    columns = [t[estimand.metric].to_numpy().astype(np.float64) for t in kept]
-    statuses = tuple(tuple(t["status"]) for t in tables)
+    sides = [
+        [t[metric].to_numpy().astype(np.float64) for metric in metrics] for t, metrics in zip(kept, needed, strict=True)
+    ]
+    values, groups = _values(estimand, sides, [t["level_value"] for t in kept])
+    return Sample(values, groups, tuple(tuple(t["status"]) for t in tables), unusable)
+
+
+def _metrics(estimand: PerSeed, num_tables: int) -> list[tuple[Metric, ...]]:
+    """What is read from each table."""
     match estimand:
-        case Difference():
-            columns = [np.log(column) for column in columns] if logarithmic else columns
-            return Sample(columns[0] - columns[1], tuple(columns), statuses, unusable)
-        case Concordance(other=other):
-            others = [t[other].to_numpy().astype(np.float64) for t in kept]
-            return Sample(within_levels(columns, others), (), statuses, unusable)
-        case Slope():
-            levels = np.array([float(t["level_value"][0]) for t in tables])
-            enough = seeds and len(levels) > 1
-            values = slopes_per_doubling(levels, np.stack(columns, axis=1)) if enough else np.empty(0)
-            return Sample(values, (), statuses, unusable)
+        case Concordance(metric=metric, other=other):
+            return [(metric, other)] * num_tables
+        case Difference(metric=metric, other=other):
+            return [(metric,), (metric if other is None else other,)]
+        case Mean(metric=metric) | Slope(metric=metric):
+            return [(metric,)] * num_tables
+
+
+def _usable(metrics: Sequence[Metric], logarithmic: bool) -> pl.Expr:
+    there = pl.all_horizontal(pl.col(metric).is_not_null() & pl.col(metric).is_finite() for metric in metrics)
+    return there & pl.all_horizontal(pl.col(metric) > 0 for metric in metrics) if logarithmic else there
+
+
+def _values(
+    estimand: PerSeed, sides: Sequence[Sequence[Values]], levels: Sequence[pl.Series]
+) -> tuple[Values, tuple[Values, ...]]:
+    """Values per seed, and the two groups of a difference, from the columns of each table."""
+    first = [side[0] for side in sides]
+    match estimand:
+        case Mean():
+            return first[0], ()
+        case Difference(scale=scale):
+            groups = tuple(np.log(column) for column in first) if scale == "log" else tuple(first)
+            return groups[0] - groups[1], groups
+        case Concordance():
+            return within_levels(first, [side[1] for side in sides]), ()
+        case Slope(scale=scale):
+            if len(first) < 2 or len(first[0]) == 0:
+                return np.empty(0), ()
+            fit = exponents if scale == "log" else slopes_per_doubling
+            return fit(np.array([float(each[0]) for each in levels]), np.stack(first, axis=1)), ()
 
 
 def failure_rates(found: Sample) -> list[float]:

@@ -34,7 +34,7 @@ def effects_figure(verdicts: Sequence[Verdict]) -> Figure:
 
 
 def drawable(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """Claims on accuracies with an interval; those on losses have another unit and stand in the tables."""
+    """Claims on differences of accuracies with an interval; all others have another unit and stand in the tables."""
     return [v for v in verdicts if numbers.unit(v.claim.estimand).startswith("points") and v.n >= 2]
 
 

@@ -8,7 +8,8 @@ import polars as pl
 from overparam.analyse.frame import Reading
 from overparam.analyse.joint import Correlation, correlations
 from overparam.finite import finite
-from overparam.specs.study import Concordance, Design, Difference, Every, Slope
+from overparam.specs.estimand import Concordance, Difference, Every, Mean, Slope
+from overparam.specs.study import Design
 
 
 def readings_json(readings: Iterable[Reading]) -> str:
@@ -43,6 +44,8 @@ def claimed_arms(design: Design) -> tuple[str, ...]:
                 first.append(arm)
             case Slope(arm=arm):
                 others.append(arm)
+            case Mean(at=at):
+                others.append(at.arm)
             case Difference(a=a, b=b):
                 others += [a.arm, b.arm]
             case Every(parts=parts):

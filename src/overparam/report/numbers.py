@@ -3,10 +3,11 @@
 import math
 import re
 
-from overparam.specs.study import Concordance, Difference, Estimand, Every, Slope
+from overparam.specs.estimand import Concordance, Difference, Estimand, Every, Mean, Slope
 
-Unit = str  # "points", "loss", "factor", "plain", "Kendall's τ", the first ones also "per doubling"
-ACCURACIES = ("train_accuracy", "test_accuracy", "gap")
+# "points", "loss", "plain", these also "per doubling"; "factor", "exponent", "Kendall's τ"; of a mean "%", "mean loss"
+# and "mean"
+Unit = str
 LOSSES = ("train_loss", "test_loss")
 
 
@@ -61,6 +62,10 @@ def unit(estimand: Estimand) -> Unit:
             return unit(parts[0])
         case Difference(scale="log"):
             return "factor"
+        case Slope(scale="log"):
+            return "exponent"
+        case Mean(metric=metric):
+            return _of_mean(metric)
         case Difference(metric=metric):
             return _of_metric(metric)
         case Slope(metric=metric):
@@ -68,14 +73,43 @@ def unit(estimand: Estimand) -> Unit:
 
 
 def _of_metric(metric: str) -> Unit:
-    return "points" if metric in ACCURACIES else "loss" if metric in LOSSES else "plain"
+    """Accuracies are fractions, whichever probe they come from."""
+    fraction = metric == "gap" or metric.endswith("accuracy")
+    return "points" if fraction else "loss" if metric in LOSSES else "plain"
+
+
+def _of_mean(metric: str) -> Unit:
+    """A mean is no difference: its unit is one that is written without a sign; a gap is a difference itself."""
+    mean = {"points": "%", "loss": "mean loss", "plain": "mean"}[_of_metric(metric)]
+    return "points" if metric == "gap" else mean
+
+
+def averaged(estimand: Estimand) -> str:
+    """Whose mean over seeds an interval is of.
+
+    >>> averaged(Slope(metric="loss", arm="a", scale="log"))
+    'exponent fitted to each seed'
+    """
+    match estimand:
+        case Concordance():
+            return "jackknife pseudo-values of τ-b"
+        case Every():
+            return "paired difference of the weakest part"
+        case Slope(scale=scale):
+            return f"{'exponent' if scale == 'log' else 'slope'} fitted to each seed"
+        case Mean():
+            return "value of each seed"
+        case Difference():
+            return "paired difference"
 
 
 def effect(value: float | None, unit: Unit) -> str:
-    """An effect in its unit; logarithms of ratios are written as factors.
+    """An effect in its unit; logarithms of ratios are written as factors, means without a sign.
 
     >>> effect(0.012, "points"), effect(0.012, "loss"), effect(math.log(2.0), "factor")
     ('+1.20', '+0.0120', '×2.00')
+    >>> effect(0.9012, "%"), effect(2.0, "mean"), effect(-0.5, "exponent")
+    ('90.12', '2.00', '−0.500')
     """
     if _absent(value):
         return "–"
@@ -84,7 +118,9 @@ def effect(value: float | None, unit: Unit) -> str:
         return f"×{math.exp(value):#.3g}" if abs(value) < 30 else f"×e^{value:.0f}".replace("-", "−")
     if unit.startswith("points"):
         return points(value)
-    return f"{value:+#.3g}".replace("-", "−")
+    if unit == "%":
+        return percent(value).replace("-", "−")
+    return f"{value:{'' if unit.startswith('mean') else '+'}#.3g}".replace("-", "−")
 
 
 def size(value: float | None, unit: Unit) -> str:

@@ -15,11 +15,13 @@ from matplotlib.figure import Figure
 from overparam.analyse.claims import Verdict
 from overparam.analyse.frame import Reading
 from overparam.finite import finite
-from overparam.report import numbers, protocol, tables
+from overparam.report import exponents, numbers, protocol, tables
+from overparam.report.drawing import Material
 from overparam.report.effects import drawable, effects_figure
 from overparam.report.figures import inline, sweep_figure, to_png, to_svg
 from overparam.report.landscape import landscape_drawings
 from overparam.report.measurements import correlated, readings_json
+from overparam.report.scaling import scaling, scalings
 from overparam.report.templates import environment
 from overparam.specs.study import Preset, Study
 from overparam.store.store import replace_bytes
@@ -58,7 +60,7 @@ def render(results: Sequence[StudyResult], out_dir: Path) -> Path:
 def _template() -> Template:
     pages = environment()
     written = (numbers.percent, numbers.points, numbers.plain, numbers.effect, numbers.size, numbers.unit)
-    pages.filters |= {f.__name__: f for f in (*written, numbers.sentence, numbers.stem)}
+    pages.filters |= {f.__name__: f for f in (*written, numbers.averaged, numbers.sentence, numbers.stem)}
     pages.filters["p"] = numbers.p_value
     return pages.get_template("page.html.j2")
 
@@ -77,6 +79,7 @@ def _json(result: StudyResult) -> dict[str, Any]:
         "claims": [tables.verdict_row(verdict) for verdict in result.verdicts],
         "cells": tables.cell_rows(design, result.frame),
         "correlations": [asdict(each) for each in correlated(design, result.frame)],
+        "scaling": exponents.records(scalings(_material(result))),
     }
 
 
@@ -96,6 +99,7 @@ def _section(result: StudyResult, out_dir: Path) -> dict[str, Any]:
         "name": name,
         "sweep": sweep,
         "effects": effects,
+        "scaling": _scaling(result, out_dir) if finished else None,
         "drawings": _drawings(result, out_dir),
         "correlations": correlated(design, result.frame),
         "rows": rows,
@@ -144,6 +148,27 @@ def _figures(result: StudyResult, rows: list[tables.Row], out_dir: Path) -> tupl
     if not drawable(result.verdicts):
         return sweep, None
     return sweep, _drawn(effects_figure(result.verdicts), f"{name}_effects", out_dir)
+
+
+def _material(result: StudyResult) -> Material:
+    design = result.study.designs[result.preset]
+    return Material(result.study.factor, design, result.frame, result.readings)
+
+
+def _scaling(result: StudyResult, out_dir: Path) -> dict[str, Any] | None:
+    """The scaling figure and its tables, if the design declares panels."""
+    material, name = _material(result), numbers.stem(result.study.name)
+    found = scalings(material)
+    drawing = scaling(material, found)
+    if drawing is None:
+        return None
+    _write(out_dir / "data" / f"{name}_scaling.csv", exponents.means_csv(found))
+    return {
+        "alt": drawing.alt,
+        "caption": drawing.caption,
+        "art": _drawn(drawing.figure, f"{name}_scaling", out_dir),
+        "tables": exponents.arm_tables(found, material.titles),
+    }
 
 
 def _drawings(result: StudyResult, out_dir: Path) -> list[dict[str, Any]]:

@@ -65,6 +65,7 @@ def verdict_row(verdict: Verdict) -> Row:
         "confirmatory": claim.confirmatory,
         "estimand": claim.estimand.kind,
         "metric": verdict.shown.metric,
+        "other": getattr(verdict.shown, "other", None),
         "scale": getattr(verdict.shown, "scale", "linear"),
         "test": claim.test,
         "direction": claim.direction,

@@ -1,5 +1,19 @@
 """Frozen, validated descriptions of runs and studies."""
 
+from overparam.specs.estimand import Concordance as Concordance
+from overparam.specs.estimand import Difference as Difference
+from overparam.specs.estimand import Every as Every
+from overparam.specs.estimand import Mean as Mean
+from overparam.specs.estimand import Metric as Metric
+from overparam.specs.estimand import Point as Point
+from overparam.specs.estimand import Slope as Slope
+from overparam.specs.kernel_probe import AnalyticKernel as AnalyticKernel
+from overparam.specs.kernel_probe import KernelProbe as KernelProbe
+from overparam.specs.kernel_probe import Linearization as Linearization
+from overparam.specs.kernel_probe import Movement as Movement
+from overparam.specs.kernel_probe import TangentKernel as TangentKernel
+from overparam.specs.kernel_probe import Taylor as Taylor
+from overparam.specs.kernel_probe import TraceRegression as TraceRegression
 from overparam.specs.probe import Eigenvalues as Eigenvalues
 from overparam.specs.probe import Measured as Measured
 from overparam.specs.probe import Noise as Noise
@@ -26,13 +40,8 @@ from overparam.specs.run import TrainSpec as TrainSpec
 from overparam.specs.study import Arm as Arm
 from overparam.specs.study import Cell as Cell
 from overparam.specs.study import Claim as Claim
-from overparam.specs.study import Concordance as Concordance
 from overparam.specs.study import Design as Design
-from overparam.specs.study import Difference as Difference
-from overparam.specs.study import Every as Every
 from overparam.specs.study import Level as Level
-from overparam.specs.study import Metric as Metric
-from overparam.specs.study import Point as Point
+from overparam.specs.study import Panel as Panel
 from overparam.specs.study import Preset as Preset
-from overparam.specs.study import Slope as Slope
 from overparam.specs.study import Study as Study

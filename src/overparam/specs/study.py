@@ -1,69 +1,17 @@
 """What a study is: a question, arms of runs, claims fixed before the runs, and a budget, per preset."""
 
-from collections.abc import Iterator
-from typing import Annotated, Literal, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
 
 from pydantic import Field, PositiveFloat, model_validator
 
 from overparam.identity import Spec
+from overparam.specs.estimand import Estimand, Metric, pointed_at
 from overparam.specs.probe import Measured, Probing
 from overparam.specs.run import RunSpec
 
 Preset = Literal["smoke", "laptop", "overnight", "paper"]
-Metric = str
 RUN_METRICS: tuple[Metric, ...] = ("test_accuracy", "train_accuracy", "test_loss", "train_loss", "gap")
-
-
-class Point(Spec):
-    """One cell of a study: an arm at one level of the swept factor."""
-
-    arm: str
-    level: float | str
-
-
-class Difference(Spec):
-    """Mean over seeds of `metric(a) − metric(b)`, paired by seed; with `scale="log"` of `ln(metric(a)/metric(b))`."""
-
-    kind: Literal["difference"] = "difference"
-    metric: Metric
-    a: Point
-    b: Point
-    scale: Literal["linear", "log"] = "linear"
-
-
-class Slope(Spec):
-    """Slope of `metric` per doubling of the level, fitted per seed, averaged over seeds.
-
-    Levels that are not numbers ("full", an optimizer's name) do not enter.
-    """
-
-    kind: Literal["slope"] = "slope"
-    metric: Metric
-    arm: str
-
-
-class Every(Spec):
-    """Several differences that must all hold: an intersection–union test. The part that decides is shown."""
-
-    kind: Literal["every"] = "every"
-    parts: tuple[Difference, ...] = Field(min_length=1)
-
-
-class Concordance(Spec):
-    """Kendall's τ-b between `metric` and `other` over the seeds of a level, averaged over the levels of an arm.
-
-    Networks of one level were trained alike, so what moves both sides from level to level does not enter. Its values
-    per seed are jackknife pseudo-values `nτ − (n − 1)τ₍₋ᵢ₎`: whole seeds are left out, so that the runs of one seed,
-    which share data order and initialization, are never taken for independent.
-    """
-
-    kind: Literal["concordance"] = "concordance"
-    metric: Metric
-    other: Metric
-    arm: str
-
-
-Estimand = Annotated[Difference | Slope | Every | Concordance, Field(discriminator="kind")]
 
 
 class Claim(Spec):
@@ -109,6 +57,18 @@ class Arm(Spec):
     levels: tuple[Level, ...]
 
 
+class Panel(Spec):
+    """A panel of the scaling figure: `metric` against the numeric levels of an arm, both axes logarithmic.
+
+    `reference` is an exponent that is drawn beside the fitted one; it is shown, never tested.
+    """
+
+    arm: str
+    metric: Metric
+    title: str
+    reference: float | None = None
+
+
 class Cell(NamedTuple):
     """A run in its place: which arm, which level, which seed."""
 
@@ -127,23 +87,42 @@ class Design(Spec):
     budget_core_seconds: PositiveFloat | None = None
     caption: str
     probings: tuple[Probing, ...] = ()
+    panels: tuple[Panel, ...] = ()
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What is known of every run and what the probes add, each once."""
+        return tuple(dict.fromkeys([*RUN_METRICS, *(name for each in self.probings for name in each.probe.columns)]))
 
     @model_validator(mode="after")
     def _claims_point_at_cells(self) -> "Design":
         cells = {(arm.name, level.level) for arm in self.arms for level in arm.levels}
         arms = {arm.name for arm in self.arms}
-        known = {*RUN_METRICS, *(name for each in self.probings for name in each.probe.columns)}
         for claim in self.claims:
-            points, named, metrics = _pointed_at(claim.estimand)
+            points, named, metrics = pointed_at(claim.estimand)
             missing = [f"{p}" for p in points if (p.arm, p.level) not in cells]
             missing += [f'arm "{name}"' for name in named if name not in arms]
             if missing:
                 raise ValueError(f"claim {claim.name} points at {missing[0]}, which no arm has")
-            if unknown := [metric for metric in metrics if metric not in known]:
-                raise ValueError(f'claim {claim.name} needs "{unknown[0]}"; there are: {", ".join(sorted(known))}')
+            self._refuse_unknown(f"claim {claim.name}", metrics)
         if sum(claim.confirmatory for claim in self.claims) > 6:
             raise ValueError("at most six confirmatory claims per study")
         return self
+
+    @model_validator(mode="after")
+    def _panels_point_at_arms(self) -> "Design":
+        for panel in self.panels:
+            if panel.arm not in {arm.name for arm in self.arms}:
+                raise ValueError(f'panel "{panel.title}" points at arm "{panel.arm}", which is not there')
+            self._refuse_unknown(f'panel "{panel.title}"', [panel.metric])
+        places = [(panel.arm, panel.metric) for panel in self.panels]
+        if twice := [place for place in places if places.count(place) > 1]:
+            raise ValueError(f"two panels show {twice[0][1]} of arm {twice[0][0]}")
+        return self
+
+    def _refuse_unknown(self, what: str, metrics: Sequence[Metric]) -> None:
+        if unknown := [metric for metric in metrics if metric not in self.metrics]:
+            raise ValueError(f'{what} needs "{unknown[0]}"; there are: {", ".join(sorted(self.metrics))}')
 
     @model_validator(mode="after")
     def _columns_have_one_source(self) -> "Design":
@@ -173,20 +152,6 @@ class Design(Spec):
             and (each.levels is None or cell.level in each.levels)
             and (each.num_seeds is None or cell.seed in self.seeds[: each.num_seeds])
         )
-
-
-def _pointed_at(estimand: Estimand) -> tuple[list[Point], list[str], list[Metric]]:
-    """Cells, whole arms and metrics that an estimand needs."""
-    match estimand:
-        case Difference(metric=metric, a=a, b=b):
-            return [a, b], [], [metric]
-        case Slope(metric=metric, arm=arm):
-            return [], [arm], [metric]
-        case Concordance(metric=metric, other=other, arm=arm):
-            return [], [arm], [metric, other]
-        case Every(parts=parts):
-            found = [_pointed_at(part) for part in parts]
-            return [p for points, _, _ in found for p in points], [], [m for _, _, metrics in found for m in metrics]
 
 
 class Study(Spec):

@@ -1,0 +1,100 @@
+"""What claims are about: quantities with one value per seed, and several of them together."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, field_validator
+
+from overparam.identity import Spec
+
+Metric = str
+
+
+class Point(Spec):
+    """One cell of a study: an arm at one level of the swept factor."""
+
+    arm: str
+    level: float | str
+
+
+class Mean(Spec):
+    """Mean over seeds of `metric` in one cell. Its claim's null is what the mean is compared with."""
+
+    kind: Literal["mean"] = "mean"
+    metric: Metric
+    at: Point
+
+
+class Difference(Spec):
+    """Mean over seeds of `metric(a) − metric(b)`, paired by seed; with `scale="log"` of `ln(metric(a)/metric(b))`.
+
+    With `other` the side of b is that metric; `a` and `b` may then be one cell, in which two metrics are compared.
+    """
+
+    kind: Literal["difference"] = "difference"
+    metric: Metric
+    a: Point
+    b: Point
+    scale: Literal["linear", "log"] = "linear"
+    other: Metric | None = None
+
+
+class Slope(Spec):
+    """Slope of `metric` per doubling of the level, fitted per seed, averaged over seeds.
+
+    With `scale="log"` it is the exponent b of `metric ∝ level^b`: the least-squares slope of ln metric on ln level.
+    Only `levels` enter; without them all levels do that are numbers (not "full", an optimizer's name).
+    """
+
+    kind: Literal["slope"] = "slope"
+    metric: Metric
+    arm: str
+    scale: Literal["linear", "log"] = "linear"
+    levels: tuple[PositiveFloat, ...] | None = None
+
+    @field_validator("levels")
+    @classmethod
+    def _levels_give_a_slope(cls, levels: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if levels is not None and (len(levels) < 2 or len(set(levels)) < len(levels)):
+            raise ValueError("the levels of a slope must be at least two, each given once")
+        return levels
+
+
+class Every(Spec):
+    """Several differences that must all hold: an intersection–union test. The part that decides is shown."""
+
+    kind: Literal["every"] = "every"
+    parts: tuple[Difference, ...] = Field(min_length=1)
+
+
+class Concordance(Spec):
+    """Kendall's τ-b between `metric` and `other` over the seeds of a level, averaged over the levels of an arm.
+
+    Networks of one level were trained alike, so what moves both sides from level to level does not enter. Its values
+    per seed are jackknife pseudo-values `nτ − (n − 1)τ₍₋ᵢ₎`: whole seeds are left out, so that the runs of one seed,
+    which share data order and initialization, are never taken for independent.
+    """
+
+    kind: Literal["concordance"] = "concordance"
+    metric: Metric
+    other: Metric
+    arm: str
+
+
+PerSeed = Mean | Difference | Slope | Concordance  # what has one value per seed
+Estimand = Annotated[PerSeed | Every, Field(discriminator="kind")]
+
+
+def pointed_at(estimand: Estimand) -> tuple[list[Point], list[str], list[Metric]]:
+    """Cells, whole arms and metrics that an estimand needs."""
+    match estimand:
+        case Mean(metric=metric, at=at):
+            return [at], [], [metric]
+        case Difference(metric=metric, a=a, b=b, other=other):
+            return [a, b], [], [metric] if other is None else [metric, other]
+        case Slope(metric=metric, arm=arm, levels=levels):
+            return [Point(arm=arm, level=level) for level in levels or ()], [arm], [metric]
+        case Concordance(metric=metric, other=other, arm=arm):
+            return [], [arm], [metric, other]
+        case Every(parts=parts):
+            found = [pointed_at(part) for part in parts]
+            return [p for points, _, _ in found for p in points], [], [m for _, _, metrics in found for m in metrics]

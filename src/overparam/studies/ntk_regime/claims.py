@@ -1,0 +1,162 @@
+"""What is claimed about width, fixed before the runs. Exponents b of `metric ∝ width^b` are fitted per seed."""
+
+from overparam.specs import Claim, Mean, Point, Slope
+
+STANDARD, THEORY = "standard_sgd", "ntk_gd"
+PAPER_MOVEMENT = -0.4991  # least squares on the logarithms of the paper's eight means, widths 32 to 4096
+PAPER_ACCURACY = 0.00275  # per doubling, the same
+SHARE = 0.9  # of the network's accuracy above chance
+
+
+def exponent(metric: str, arm: str) -> Slope:
+    return Slope(metric=metric, arm=arm, scale="log")
+
+
+def falls(name: str, sentence: str, metric: str, arm: str, confirmatory: bool = True) -> Claim:
+    """A claim that a metric falls with width as a power, however slowly."""
+    return Claim(
+        name=name,
+        sentence=sentence,
+        estimand=exponent(metric, arm),
+        test="superiority",
+        direction="less",
+        margin=0.2,
+        pilot_sd=0.1,
+        paper_note="not measured",
+        confirmatory=confirmatory,
+    )
+
+
+def inverse_root(name: str, sentence: str, metric: str, arm: str, margin: float, confirmatory: bool = True) -> Claim:
+    """A claim that an exponent is −½, to within a margin."""
+    return Claim(
+        name=name,
+        sentence=sentence,
+        estimand=exponent(metric, arm),
+        test="equivalence",
+        null=-0.5,
+        margin=margin,
+        pilot_sd=margin / 3,
+        paper_note="not measured",
+        confirmatory=confirmatory,
+    )
+
+
+def claims(widest: int, regression_width: int, comparable: bool = False) -> tuple[Claim, ...]:
+    """Six confirmatory claims, two of them the paper's, and five descriptive ones."""
+    return (
+        *_as_published(comparable),
+        falls(
+            "kernel drift falls",
+            "In the theory's setting the tangent kernel changes less during training in wider networks.",
+            "kernel_drift",
+            THEORY,
+        ),
+        falls(
+            "linearization error falls",
+            "In the theory's setting wider networks stay closer to their linearization on held-out examples, at the "
+            "worst moment of training.",
+            "linearization_error",
+            THEORY,
+        ),
+        inverse_root(
+            "kernel at the start approaches its limit",
+            "The kernel at the start comes as near to that of infinite width as width^(−1/2).",
+            "analytic_distance",
+            THEORY,
+            margin=0.1,
+        ),
+        explained(
+            "kernel regression explains most",
+            f"At width {widest}, regression with the kernel of the start, given the same steps and examples, reaches "
+            f"more than {SHARE:.0%} of the trained network's test accuracy above chance.",
+            "kernel_share",
+            Point(arm=THEORY, level=widest),
+        ),
+        *_descriptive(regression_width),
+    )
+
+
+def explained(name: str, sentence: str, metric: str, at: Point, confirmatory: bool = True) -> Claim:
+    """How much of a network's accuracy above chance the kernel reaches."""
+    return Claim(
+        name=name,
+        sentence=sentence,
+        estimand=Mean(metric=metric, at=at),
+        test="superiority",
+        null=SHARE,
+        margin=0.05,
+        pilot_sd=0.02,
+        paper_note="not measured; the paper concludes that the NTK regime explains part of generalization",
+        confirmatory=confirmatory,
+    )
+
+
+def _as_published(comparable: bool) -> tuple[Claim, ...]:
+    movement = inverse_root(
+        "movement falls as width^(−1/2)",
+        "Under the published protocol the relative movement of the weights falls as width^(−1/2).",
+        "relative_movement",
+        STANDARD,
+        margin=0.06,
+    )
+    note = "relative movement 11.3 times smaller at width 4096 than at 32, two seeds"
+    accuracy = Claim(
+        name="wider tests better",
+        sentence="Under the published protocol test accuracy rises with every doubling of the width.",
+        estimand=Slope(metric="test_accuracy", arm=STANDARD),
+        test="superiority",
+        margin=0.001,
+        pilot_sd=0.0005,
+        paper_value=PAPER_ACCURACY,
+        paper_note="91.6 % at width 32, 93.9 % at 4096; two seeds",
+        comparable=comparable,
+    )
+    published = {"paper_value": PAPER_MOVEMENT, "paper_note": note, "comparable": comparable}
+    return movement.model_copy(update=published), accuracy
+
+
+def _descriptive(regression_width: int) -> tuple[Claim, ...]:
+    return (
+        falls(
+            "kernel drift falls under the published protocol",
+            "Under the published protocol, whose kernel has no limit, the kernel changes less in wider networks.",
+            "kernel_drift",
+            STANDARD,
+            confirmatory=False,
+        ),
+        falls(
+            "Taylor error falls under the published protocol",
+            "Under the published protocol the first-order expansion at the start misses less of what a wider network "
+            "learned.",
+            "taylor_error",
+            STANDARD,
+            confirmatory=False,
+        ),
+        Claim(
+            name="the kernel grows under the published protocol",
+            sentence="In the standard parameterization λmax/N of the kernel at the start grows with width.",
+            estimand=exponent("kernel_lambda_max_init", STANDARD),
+            test="superiority",
+            margin=0.2,
+            pilot_sd=0.05,
+            paper_note="not measured",
+            confirmatory=False,
+        ),
+        inverse_root(
+            "movement falls as width^(−1/2) in the theory's setting",
+            "In the theory's setting the relative movement of the weights falls as width^(−1/2).",
+            "relative_movement",
+            THEORY,
+            margin=0.06,
+            confirmatory=False,
+        ),
+        explained(
+            "kernel regression explains most of the published network",
+            f"At width {regression_width} of the published protocol, regression with the trace of the kernel of the "
+            f"start on the same examples reaches more than {SHARE:.0%} of the network's accuracy above chance.",
+            "trace_kernel_share",
+            Point(arm=STANDARD, level=regression_width),
+            confirmatory=False,
+        ),
+    )
