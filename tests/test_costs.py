@@ -13,6 +13,7 @@ from overparam.execution import Execution
 from overparam.experiments import Experiment, experiment
 from overparam.identity import run_id
 from overparam.laboratory import cost_of, plan_of
+from overparam.models.build import count_parameters
 from overparam.specs import CNN, MLP, SGD, DataSpec, RunSpec, TrainSpec
 from overparam.specs.run import KNOWN_NUM_TRAIN
 from overparam.studies import STUDIES
@@ -23,14 +24,21 @@ from overparam.training.timetable import Timetable
 # of width 32 on digits.
 CNN_IMAGES = {"cifar10": 3_800.0, "digits": 14_000.0}
 MLP_STEP = {8: 0.00035, 32: 0.00037, 128: 0.0006, 500: 0.0008, 1297: 0.0013}
+MLP_OVERHEAD, MLP_FLOPS = 0.0004, 60e9  # of a step of any other MLP: seconds, and FLOPs per second of one core
 EVALUATED = {("cnn", "cifar10"): 1 / 8_500, ("cnn", "digits"): 1 / 60_000, ("mlp", "digits"): 1 / 500_000}
-NUM_TEST = {"digits": 500, "cifar10": 10_000}
+NUM_TEST = {"digits": 500, "cifar10": 10_000, "mnist": 10_000}
+INPUTS = {"digits": (8, 8), "mnist": (28, 28)}
 
 
 def reference(spec: RunSpec, num_train: int) -> Throughput:
     batch_size = Timetable(spec.train, num_train).batch_size
-    step = batch_size / CNN_IMAGES[spec.data.name] if isinstance(spec.model, CNN) else MLP_STEP[batch_size]
-    return Throughput(step, EVALUATED[spec.model.kind, spec.data.name])
+    if isinstance(spec.model, CNN):
+        return Throughput(batch_size / CNN_IMAGES[spec.data.name], EVALUATED["cnn", spec.data.name])
+    if spec.model == MLP(width=32) and spec.data.name == "digits":
+        return Throughput(MLP_STEP[batch_size], EVALUATED["mlp", "digits"])
+    passes = 8 if spec.train.lazy_scale else 6  # FLOPs per weight and example; a lazy network runs forward twice
+    weights = count_parameters(spec.model, INPUTS[spec.data.name], 10)
+    return Throughput(MLP_OVERHEAD + passes * weights * batch_size / MLP_FLOPS, 1 / 500_000 + 2 * weights / MLP_FLOPS)
 
 
 def fake_examples(spec: DataSpec, data_dir: Path | None) -> SimpleNamespace:

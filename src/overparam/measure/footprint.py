@@ -23,12 +23,13 @@ class Footprint:
 
 
 def footprint(network: Network, x: Tensor, outputs: Outputs) -> Footprint:
-    """Counted on two examples: what autograd saves, the sensitivities of all layers, and the largest feature twice."""
+    """Counted on two examples: what autograd saves besides the weights, the sensitivities of all layers, and the largest feature twice."""
     pair, saved = x[[0, -1]], 0
+    owned = {value.untyped_storage().data_ptr() for value in (*network.trainable.values(), *network.fixed.values())}
 
     def count(value: Tensor) -> Tensor:
         nonlocal saved
-        saved += _bytes(value)
+        saved += 0 if value.untyped_storage().data_ptr() in owned else _bytes(value)
         return value
 
     with saved_tensors_hooks(count, lambda value: value):
