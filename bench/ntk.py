@@ -7,7 +7,8 @@ medians is printed, and how far apart the kernels are.
 
 Floor. The kernel is symmetric, so half of it is necessary. A linear layer of width q needs `(N·C)²·q` FLOPs for the
 Gram matrix of its sensitivities; a convolution of P weights `(N·C)²·P` for that of its derivatives, and 2 FLOPs per
-weight, position, output and example to form them. Sensitivities need as many backward passes as there are outputs.
+weight, position, output and example to form them. Sensitivities need as many backward passes as there are outputs,
+none of them through the first layer.
 Bytes: the kernel is written once. "of GEMM" is the speed on that arithmetic, against that of a large matrix product.
 Peak memory is the high-water mark of the resident set above its size before the call, in a process of its own.
 
@@ -65,16 +66,19 @@ def by_jacobians(model: nn.Module, x: Tensor) -> Tensor:
     return total
 
 
-def necessary(name: str, model: nn.Module, x: Tensor) -> float:
+def necessary(model: nn.Module, x: Tensor) -> float:
     """FLOPs that the symmetric half needs, see the floor above."""
     with torch.no_grad(), FlopCounterMode(display=False) as forward:
         model(x)
-    rows, total = len(x) * CLASSES, (1 + CLASSES) * float(forward.get_total_flops())
+    first = next(module for module in model.modules() if isinstance(module, nn.Linear | nn.Conv2d))
     shapes: list[tuple[nn.Module, torch.Size]] = []
     hooks = [m.register_forward_hook(lambda m, _, y: shapes.append((m, y.shape))) for m in model.modules()]
     model(x[:1])
     for hook in hooks:
         hook.remove()
+    once: float = 2.0 * len(x) * first.weight.numel() * math.prod(next(s for m, s in shapes if m is first)[2:])
+    rows, products = len(x) * CLASSES, float(forward.get_total_flops())
+    total = products + CLASSES * (products - once)
     for module, shape in shapes:
         if isinstance(module, nn.Linear):
             total += rows**2 * module.out_features + len(x) ** 2 * module.in_features
@@ -120,7 +124,7 @@ def compare(name: str, options: argparse.Namespace) -> dict[str, Any]:
     other = 4.0 * len(x) * CLASSES * weights < MEMORY
     sides = [lambda: empirical_ntk(model, x), lambda: square @ square.T]
     own, gemm = medians(sides, 3 * options.repeats)
-    flops = necessary(name, model, x)
+    flops = necessary(model, x)
     row: dict[str, Any] = {
         "case": name,
         "seconds": own,

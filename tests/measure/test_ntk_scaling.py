@@ -1,5 +1,6 @@
 """How the kernel of a network of finite width scales with width: exponents over seeds, known from the literature."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -24,7 +25,7 @@ def points(count: int, dimension: int, generator: torch.Generator) -> Tensor:
     """On the sphere of radius √d."""
     x = torch.randn(count, dimension, generator=generator, dtype=F64)
     unit: Tensor = x / x.norm(dim=1, keepdim=True)
-    return unit * dimension**0.5
+    return unit * math.sqrt(dimension)
 
 
 def network(width: int, dimension: int, seed: int) -> nn.Module:

@@ -84,11 +84,11 @@ def top_eigenvalues(
 
     `warm_start` is a number of examples: a subset of the data, drawn by `generator`, is solved first, and the solve
     starts from the sum of what that found and a random vector of the same length, which about halves the products on
-    all the data. The random part keeps the intervals valid however wrong the subset is (see `mixed` in measure/solve.py),
-    and `certify` is met by what the solve has seen, in fewer products than the theorem needs. But a wrong start, near
-    another eigenvector, can end a solve to a loose `tol` there with λmax unseen: `upper` says how far that may be. It
-    changes nothing where there are fewer than three parameters or the spectrum comes from a Gram matrix; it is solved
-    again when a checkpoint is gone on with.
+    all the data. The random part keeps the intervals valid however wrong the subset is (see `mixed` in
+    measure/solve.py), and `certify` is met by what the solve has seen, in fewer products than the theorem needs. But a
+    wrong start, near another eigenvector, can end a solve to a loose `tol` there with λmax unseen: `upper` says how far
+    that may be. It changes nothing where there are fewer than three parameters or the spectrum comes from a Gram
+    matrix; it is solved again when a checkpoint is gone on with.
 
     Raises:
         ValueError: an argument is out of range, or the model, loss or data cannot be measured (see `opened`).

@@ -23,7 +23,7 @@ class Footprint:
 
 
 def footprint(network: Network, x: Tensor, outputs: Outputs) -> Footprint:
-    """Counted on two examples: what autograd saves besides the weights, the sensitivities of all layers, and the largest feature twice."""
+    """Counted on two examples: what autograd saves but weights, all sensitivities, twice the largest feature."""
     pair, saved = x[[0, -1]], 0
     owned = {value.untyped_storage().data_ptr() for value in (*network.trainable.values(), *network.fixed.values())}
 

@@ -234,8 +234,9 @@ def _ends(krylov: Krylov, size: int, *, warm: bool = False) -> Ends:
     eigenvector of λ, and `|⟨q₁, v⟩| ≥ (δ/2) √(π/2P)` for both ends at once with probability 1 − δ.
 
     A warm start has δ/2 for δ (see `mixed`). It takes so few products that the theorem, which knows nothing of the
-    spectrum, says nothing; the same event bounds the ends by what was seen, and the narrower of the two bounds is taken.
-    There rounding counts by its component along v, 1/√P of it if it has no preferred direction, over `|⟨q₁, v⟩|`.
+    spectrum, says nothing; the same event bounds the ends by what was seen, and the narrower of the two bounds is
+    taken. There rounding counts by its component along v, 1/√P of it if it has no preferred direction, over
+    `|⟨q₁, v⟩|`.
     """
     theta, _, _ = krylov.ritz()
     delta, whole = (1.0 - CONFIDENCE) / (DILUTION if warm else 1.0), krylov.exhausted

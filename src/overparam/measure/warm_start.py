@@ -51,7 +51,7 @@ def _joined(problem: Problem, batches: list[Batch]) -> list[Batch]:
         return batches
     x, y = torch.cat(xs), torch.cat(ys)
     x = x.contiguous(memory_format=problem.order) if x.ndim == 4 else x
-    return list(zip(x.split(CHUNK), y.split(CHUNK), strict=True))
+    return list(zip(torch.split(x, CHUNK), torch.split(y, CHUNK), strict=True))
 
 
 def warm_vector(
