@@ -98,6 +98,7 @@ def test_their_numbers_are_those_of_the_measures(
     x, (x_test, _) = session.train[0], session.splits["test"]
     movement = parameter_movement(start, end)
     assert found[Movement][-1]["relative_movement"] == pytest.approx(movement.relative)
+    assert found[Movement][-1]["absolute_movement"] == pytest.approx(movement.absolute)
     before, after = (empirical_ntk(model, x[:20]) for model in (start, end))
     assert found[TangentKernel][-1]["kernel_drift"] == pytest.approx(kernel_drift(before, after), rel=1e-5)
     limit = analytic_ntk(x[:20], depth=3)[:, :, None, None] * torch.eye(10)

@@ -94,7 +94,11 @@ def _look(probe: KernelProbe, journey: Journey) -> Callable[[int], Values]:
 
 def _movement(journey: Journey, step: int) -> Values:
     found = parameter_movement(journey.start, journey.at(step))
-    return {"relative_movement": found.relative, "per_parameter": found.per_parameter}
+    return {
+        "relative_movement": found.relative,
+        "absolute_movement": found.absolute,
+        "per_parameter": found.per_parameter,
+    }
 
 
 def _tangent_kernel(journey: Journey) -> Callable[[int], Values]:

@@ -209,6 +209,10 @@ BASE: dict[str, Any] = {"k_train": torch.eye(3), "y_train": torch.zeros(3, 2), "
         ({"k_train": torch.eye(3) + torch.ones(3, 3).triu(1)}, "k_train is not symmetric"),
         ({"k_train": torch.eye(3) * math.nan}, "k_train holds 9 values that are not finite"),
         ({"k_train": torch.diag(torch.tensor([1.0, 1.0, -0.5]))}, "k_train has eigenvalues from -0.5 to 1"),
+        (
+            {"k_train": torch.diag(torch.tensor([1.0, 1.0, -0.5])), "ridge": 0.1},
+            "k_train has eigenvalues from -0.5 to 1",
+        ),
         ({"k_train": torch.eye(3).long()}, "k_train has shape (3, 3) (torch.int64); allowed: floats (N, N)"),
         ({"k_train": torch.ones(3, 2)}, "k_train has shape (3, 2)"),
         ({"k_train": torch.ones(3, 3, 2, 1)}, "k_train has shape (3, 3, 2, 1)"),

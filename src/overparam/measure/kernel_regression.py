@@ -44,8 +44,9 @@ def kernel_regression(
     the dtype of `k_train`. Source: Jacot, Gabriel & Hongler (2018), Lee et al. (2019).
 
     Raises:
-        ValueError: shapes disagree, values are not finite, `k_train` is not symmetric or not positive semi-definite,
-            `lr` is so large that gradient descent diverges, or `time` is fractional where it oscillates.
+        ValueError: shapes disagree, values are not finite, `k_train` is not symmetric or not positive semi-definite
+            (in the limit with a ridge: K + λ is not), `lr` is so large that gradient descent diverges, or `time` is
+            fractional where it oscillates.
 
     >>> k = torch.tensor([[2.0, 0.0], [0.0, 2.0]])
     >>> kernel_regression(k, torch.tensor([1.0, -1.0]), torch.tensor([[1.0, 0.0]]), time=1, lr=0.5)  # 1·(lr/N)·1

@@ -255,4 +255,4 @@ def _true_squares(network: Network, x: Tensor) -> dict[str, float]:
         return dict.fromkeys(leaves, 0.0)
     parts = torch.autograd.grad(output, tuple(leaves.values()), materialize_grads=True)
     dense = (part.to_dense() if part.is_sparse else part for part in parts)
-    return {name: float(part.square().sum()) for name, part in zip(leaves, dense, strict=True)}
+    return {name: float(torch.linalg.vector_norm(part)) ** 2 for name, part in zip(leaves, dense, strict=True)}

@@ -23,13 +23,13 @@ class KernelProbe(Measured):
 
 
 class Movement(KernelProbe):
-    """`‖θ_t − θ_0‖/‖θ_0‖`, in total and per parameter."""
+    """`‖θ_t − θ_0‖`, and that over `‖θ_0‖`, in total and per parameter."""
 
     kind: Literal["movement"] = "movement"
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        return ("relative_movement",)
+        return ("relative_movement", "absolute_movement")
 
     @property
     def forward_passes(self) -> float:

@@ -29,12 +29,18 @@ def falls(name: str, sentence: str, metric: str, arm: str, confirmatory: bool = 
 
 def inverse_root(name: str, sentence: str, metric: str, arm: str, margin: float, confirmatory: bool = True) -> Claim:
     """A claim that an exponent is −½, to within a margin."""
+    return power(-0.5, name, sentence, metric, arm, margin, confirmatory)
+
+
+def power(
+    null: float, name: str, sentence: str, metric: str, arm: str, margin: float, confirmatory: bool = False
+) -> Claim:
     return Claim(
         name=name,
         sentence=sentence,
         estimand=exponent(metric, arm),
         test="equivalence",
-        null=-0.5,
+        null=null,
         margin=margin,
         pilot_sd=margin / 3,
         paper_note="not measured",
@@ -43,7 +49,11 @@ def inverse_root(name: str, sentence: str, metric: str, arm: str, margin: float,
 
 
 def claims(widest: int, regression_width: int, comparable: bool = False) -> tuple[Claim, ...]:
-    """Six confirmatory claims, two of them the paper's, and five descriptive ones."""
+    """Six confirmatory claims, two of them the paper's, and seven descriptive ones.
+
+    The two about absolute movement were added after a first laptop run. Relative movement is that over `‖θ_0‖`, which
+    grows as √width in the standard parameterization, but in the NTK parameterization from √width to width.
+    """
     return (
         *_as_published(comparable),
         falls(
@@ -150,6 +160,17 @@ def _descriptive(regression_width: int) -> tuple[Claim, ...]:
             THEORY,
             margin=0.06,
             confirmatory=False,
+        ),
+        *(
+            power(
+                0.0,
+                f"absolute movement is constant {place}",
+                f"The weights move {place} as far at every width: only the norm they start from grows.",
+                "absolute_movement",
+                arm,
+                margin=0.06,
+            )
+            for place, arm in (("under the published protocol", STANDARD), ("in the theory's setting", THEORY))
         ),
         explained(
             "kernel regression explains most of the published network",

@@ -45,7 +45,10 @@ def published(widths: Iterable[int], data: DataSpec, train: TrainSpec) -> Arm:
 
 
 def theory(widths: Iterable[int], data: DataSpec, lr: float, steps: int) -> Arm:
-    """The setting that the theory is about. The rate lies below 2/λmax of the kernel of infinite width."""
+    """The setting that the theory is about. The rate lies below 2/λmax of each network's own kernel.
+
+    That of width 32 is up to 3.4 times the kernel of infinite width on MNIST.
+    """
     optimizer = SGD(lr=lr, momentum=0.0)
     length = {"batch_size": "full", "steps": steps, "schedule": "constant"}
     train = TrainSpec.model_validate({"optimizer": optimizer, **length, "loss": "mse", "lazy_scale": 1.0})
@@ -105,7 +108,7 @@ def _mnist(widths: tuple[int, ...], theory_widths: tuple[int, ...], budget: floa
     train = TrainSpec(optimizer=SGD(lr=0.01), batch_size=128, epochs=30)
     return Design(
         seeds=(0, 1, 2, 3, 4),
-        arms=(published(widths, FIRST_5000, train), theory(theory_widths, few, lr=0.3, steps=400)),
+        arms=(published(widths, FIRST_5000, train), theory(theory_widths, few, lr=0.15, steps=400)),
         claims=claims(theory_widths[-1], 1024, comparable=True),
         budget_core_seconds=budget,
         caption=f"MNIST; the first 5,000 images under SGD, 256 class-balanced ones under gradient descent. "
