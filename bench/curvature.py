@@ -1,4 +1,4 @@
-"""Largest Hessian eigenvalue of a trained CNN: overparam and four other ways, at the same achieved error.
+"""Largest Hessian eigenvalue of a trained CNN: overparam, cold and warm, and four other ways, at the same error.
 
 The Hessian of the mean cross-entropy in eval mode, on the first images that a CNN (c = 8, batch norm) was trained on;
 one network trained with batch 32, one with batch 1024. The reference is a solve in float64 to a residual of 1e-6,
@@ -45,7 +45,7 @@ from overparam.measure.operators import CurvatureOperator
 from overparam.measure.problem import opened
 from overparam.models.build import build
 from overparam.rng.torch_generators import torch_generator
-from sides import OURS, SIDES, Form, Outcome, Setting, Side, Task
+from sides import OURS, SIDES, WARM, Form, Outcome, Setting, Side, Task
 from timing import environment, medians
 
 LR = {32: 0.005, 1024: 0.08}
@@ -216,7 +216,7 @@ def compare(options: argparse.Namespace, batch_size: int, file: Path, sides: lis
         print(f"  round {seed}, seconds: {spent}", flush=True)
     for side, task, row in entries:
         arguments = (file, options.channels, side.name, task.form, row["setting"], options.threads)
-        row["form"] = "its own" if side.name == OURS else str(task.form)
+        row["form"] = "its own" if side.name in (OURS, WARM) else str(task.form)
         row["peak_mb"] = in_fresh_process(peak_memory, *arguments)
         print(f"  {side.name} ({row['rule']}): {row['says'] or 'says nothing of itself'}", flush=True)
     rows = [row for _, _, row in entries]
@@ -247,18 +247,19 @@ def floor(task: Task, options: argparse.Namespace) -> dict[str, float]:
 
 
 def print_table(networks: list[dict[str, Any]]) -> None:
-    """One line per side and rule; times relative to ours under the same rule."""
-    print("\n| batch | rule | side | setting | form | worst error | products | median s | × ours | peak MB |")
-    print("|---:|---|---|---|---|---:|---:|---:|---:|---:|")
+    """One line per side and rule; times relative to ours, cold and warm, under the same rule."""
+    print("\n| batch | rule | side | setting | form | worst error | products | median s | × ours | × warm | peak MB |")
+    print("|---:|---|---|---|---|---:|---:|---:|---:|---:|---:|")
     for network, rule in product(networks, ("hindsight", "own rule")):
         rows = [row for row in network["rows"] if row["rule"] in (rule, "both")]
-        ours = next(statistics.median(row["seconds"]) for row in rows if row["side"] == OURS)
+        ours = {row["side"]: statistics.median(row["seconds"]) for row in rows}
         for row in rows:
             seconds, worst = statistics.median(row["seconds"]), max(row["errors"])
             error = f"{worst:.1e}" + ("" if worst <= ERROR else " (missed)")
             memory = "not measured" if row["peak_mb"] is None else f"{row['peak_mb']:.0f}"
             cells = [network["batch_size"], rule, row["side"], shown(row["setting"]), row["form"], error]
-            cells += [f"{statistics.median(row['products']):g}", f"{seconds:.3f}", f"{seconds / ours:.2f}", memory]
+            times = [f"{seconds / ours[name]:.2f}" for name in (OURS, WARM)]
+            cells += [f"{statistics.median(row['products']):.3g}", f"{seconds:.3f}", *times, memory]
             print(f"| {' | '.join(map(str, cells))} |")
 
 
