@@ -1,10 +1,18 @@
-"""Shared by all tests: no test reads or writes the user's cache, and hypothesis is not timed."""
+"""Shared by all tests: one thread each, the user's cache is left alone, and hypothesis is not timed."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
+# Tests run side by side, and two pools of threads on the same cores make small products twenty times slower. Read when
+# torch and BLAS are loaded, here and in the commands that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
+import torch
 from hypothesis import settings
+
+torch.set_num_threads(1)
 
 # The gate sees the same examples every time; `pytest --hypothesis-profile=explore` looks for new ones.
 settings.register_profile("overparam", deadline=None, derandomize=True)

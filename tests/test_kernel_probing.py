@@ -71,7 +71,8 @@ def found(store: Path) -> Found:
 
 
 @pytest.fixture(scope="module")
-def by_hand(store: Path) -> tuple[Session, torch.nn.Module, torch.nn.Module]:
+def by_hand(store: Path, found: Found) -> tuple[Session, torch.nn.Module, torch.nn.Module]:
+    assert found  # which trains the run
     run = read(theory(), Execution(store=store))
     session = Session(theory(), Execution(store=store), frozenset())
     start, end = (session.model(), session.model())
@@ -149,6 +150,7 @@ def test_a_rate_at_which_the_twin_diverges_is_a_status(tmp_path: Path) -> None:
         theory(optimizer=SGD(lr=0.9, momentum=0.0), steps=4), [Linearization(num_test=50, at=ALONG)], tmp_path
     )
     assert rows[-1]["status"] == "diverges" and rows[-1]["linearization_error"] is None
+    assert 0.0 < rows[-1]["kernel_accuracy_limit"] <= 1.0  # of the equations, at no rate
 
 
 @pytest.mark.parametrize(

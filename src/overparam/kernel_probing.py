@@ -175,7 +175,7 @@ def _linearization(journey: Journey, probe: Linearization) -> Callable[[int], Va
         try:
             twin = predicted(step - first, lr)
         except Diverges:  # this network's kernel is larger than its limit at infinite width: its twin has no end
-            return {**dict.fromkeys(probe.metrics, math.nan), "status": "diverges"}
+            return {**dict.fromkeys(probe.metrics, math.nan), "kernel_accuracy_limit": limit, "status": "diverges"}
         errors.append(float((outputs - twin).double().square().mean().sqrt()))
         accuracy, kernel = _accuracy(outputs, y_test), _accuracy(twin, y_test)
         return {

@@ -298,7 +298,7 @@ def test_erf_at_large_variances_keeps_its_digits() -> None:
 def test_images_are_flattened_and_integers_taken() -> None:
     x = torch.arange(24).reshape(2, 3, 2, 2)
     assert torch.equal(analytic_ntk(x, depth=3), analytic_ntk(x.flatten(1).float(), depth=3))
-    assert analytic_ntk(torch.tensor([1.0, 2.0]), depth=1, sigma_w=1.0).tolist() == [[1.0, 2.0], [2.0, 4.0]]
+    assert analytic_ntk(torch.tensor([[1.0], [2.0]]), depth=1, sigma_w=1.0).tolist() == [[1.0, 2.0], [2.0, 4.0]]
 
 
 def test_the_standard_kernel_grows_with_the_width_and_its_gaussian_process_does_not() -> None:
@@ -322,7 +322,8 @@ def test_the_standard_kernel_grows_with_the_width_and_its_gaussian_process_does_
         ({"width": 8}, 'width = 8, but the kernel of parameterization="ntk" is a limit'),
         ({"x2": torch.zeros(2, 4)}, "examples of shapes (3,) and (4,)"),
         ({"x2": torch.full((2, 3), math.nan)}, "x2 (torch.float32) holds values that are not finite"),
-        ({"x1": torch.zeros(0, 3)}, "x1 has shape (0, 3); it must hold at least one example"),
+        ({"x1": torch.zeros(3)}, "x1 has shape (3,); allowed: (N, …)"),
+        ({"x1": torch.zeros(0, 3)}, "x1 has shape (0, 3); allowed: (N, …), at least one example"),
     ],
     ids=str,
 )

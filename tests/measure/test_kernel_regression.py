@@ -119,10 +119,24 @@ def test_small_steps_add_up_to_gradient_flow() -> None:
     kernel = torch.diag(torch.tensor([3.0, 1e-3, 0.0], dtype=F64))
     y = torch.ones(3, dtype=F64)
     found = kernel_regression(kernel, y, torch.eye(3, dtype=F64), time=10**9, lr=1e-9)
-    true = [(1.0 - math.exp(-1.0)) / 3.0, -math.expm1(-1e-3 / 3) / 1e-3, 1.0 / 3.0]
+    true = [(1.0 - math.exp(-1.0)) / 3.0, -math.expm1(-1e-3 / 3) / 1e-3, 0.0]
     assert found.tolist() == pytest.approx(true, rel=2e-9, abs=0.0)
     few = kernel_regression(kernel, y, torch.eye(3, dtype=F64), time=2, lr=1e-12)
-    assert few.tolist() == pytest.approx([2e-12 / 3] * 3, rel=1e-11, abs=0.0)
+    assert few.tolist() == pytest.approx([2e-12 / 3, 2e-12 / 3, 0.0], rel=1e-11, abs=0.0)
+
+
+def test_long_times_come_to_the_limit_of_a_singular_kernel() -> None:
+    """In its null space a float32 kernel has rounding, which 10¹⁰ steps would learn from."""
+    phi, phi_test = normal(12, 1, 5).float()[:, 0], normal(M, 1, 5).float()[:, 0]
+    kernel, across, y = phi @ phi.T, phi_test @ phi.T, normal(12, 2)
+    limit = kernel_regression(kernel, y, across)
+    late = kernel_regression(kernel, y, across, time=10**10, lr=0.1)
+    assert (late - limit).abs().max() < 1e-6 * limit.abs().max()
+
+
+def test_no_step_is_the_start_at_any_rate() -> None:
+    kernel = 2.0 * torch.eye(3)
+    assert kernel_regression(kernel, normal(3, 1), kernel, time=0, lr=50.0, f0_test=4.0).tolist() == [[4.0]] * 3
 
 
 def test_the_critical_rate_takes_one_step() -> None:

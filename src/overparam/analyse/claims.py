@@ -126,7 +126,7 @@ def _measure_one(frame: pl.DataFrame, claim: Claim, estimand: PerSeed, generator
         p_against_holm=None,
         sign_flip_p=sign_flip(values, flip_null, claim.direction, generator=generator) if directed else None,
         welch_p=welch(*found.groups) if len(found.groups) == 2 else None,
-        effect_size=effect_size(values - claim.null if isinstance(estimand, Mean) else values),
+        effect_size=effect_size(values - claim.null),
         sampling_error=_sampling_error(frame, estimand),
         caveats=_caveats(found, interval),
         agrees_with_paper=_agreement(claim, interval),

@@ -47,6 +47,20 @@ class Use:
         return self.build(x, s)
 
 
+@dataclass(frozen=True)
+class Known:
+    """A parameter, or a copy or multiple of it that nobody has changed since; holding it keeps its id its own."""
+
+    value: Tensor
+    version: int
+    name: str
+    scale: float
+
+    @property
+    def unchanged(self) -> bool:
+        return self.value._version == self.version
+
+
 class Recorder(TorchFunctionMode):
     """While it is active, `uses` grows by every layer that takes one of the given parameters.
 
@@ -56,7 +70,7 @@ class Recorder(TorchFunctionMode):
 
     def __init__(self, parameters: Mapping[str, Tensor]) -> None:
         super().__init__()
-        self.parameters = {id(value): (value, name, 1.0) for name, value in parameters.items()}
+        self.parameters = {id(value): Known(value, value._version, name, 1.0) for name, value in parameters.items()}
         self.uses: list[Use] = []
 
     def __torch_function__(
@@ -74,19 +88,28 @@ class Recorder(TorchFunctionMode):
         return func(*args, **kwargs) if layer is None else layer(self, *args, **kwargs)
 
     def scaled(self, product: Tensor, a: object, b: object) -> Tensor:
-        """Remember a parameter times a number; holding the product keeps its id its own."""
+        """Remember a parameter times a number."""
         weight, factor = (b, a) if isinstance(a, (int, float)) else (a, b)
-        if isinstance(factor, (int, float)) and id(weight) in self.parameters:
-            _, name, scale = self.parameters[id(weight)]
-            self.parameters[id(product)] = product, name, scale * factor
+        if isinstance(factor, (int, float)):
+            self.remember(product, weight, factor)
         return product
+
+    def remember(self, value: Tensor, source: object, factor: float = 1.0) -> None:
+        known = self.known(source)
+        if known is not None:
+            self.parameters[id(value)] = Known(value, value._version, known.name, known.scale * factor)
+
+    def known(self, weight: object) -> Known | None:
+        found = self.parameters.get(id(weight))
+        return found if found is not None and found.unchanged else None
 
     def scale(self, weight: Tensor | None) -> float | None:
         """What a recorded parameter is multiplied by; None if it is none."""
-        return self.parameters[id(weight)][2] if id(weight) in self.parameters else None
+        known = self.known(weight)
+        return None if known is None else known.scale
 
     def tapped(self, y: Tensor, x: Tensor, parameters: Sequence[Tensor | None], build: Build) -> Tensor:
-        names = tuple(self.parameters[id(p)][1] for p in parameters if id(p) in self.parameters)
+        names = tuple(known.name for known in map(self.known, parameters) if known is not None)
         if not names:
             return y
         tap = y.new_zeros(()).expand(y.shape).requires_grad_()
@@ -135,8 +158,7 @@ class Recorder(TorchFunctionMode):
         if input.ndim != 3 or self.scale(weight) is None:
             return F.conv1d(input, weight, bias, stride, padding, dilation, groups)
         tall = weight.unsqueeze(2)
-        _, name, scale = self.parameters[id(weight)]
-        self.parameters[id(tall)] = tall, name, scale
+        self.remember(tall, weight)
         across = padding if isinstance(padding, str) else (0, _last(padding))
         y = self.conv2d(input.unsqueeze(2), tall, bias, (1, _last(stride)), across, (1, _last(dilation)), groups)
         return y.squeeze(2)

@@ -111,7 +111,7 @@ def top_eigenvalues(
         warm = None
         if warm_start is not None and problem.num_parameters >= UNIMODAL_FROM:
             subset = drawn_subset(problem, warm_start, generator)
-            warm = warm_vector(subset, curvature, k, which, max_products, generator)
+            warm = warm_vector(subset, curvature, k, which, generator)
         operator = CurvatureOperator(problem, curvature)
         steps = 0 if certify is None else steps_to_certify(certify, operator.size, 1.0 - CONFIDENCE)
         settings: dict[str, object] = {"k": k, "which": which, "curvature": curvature, "tol": tol, "steps": steps}

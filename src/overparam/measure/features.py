@@ -36,6 +36,16 @@ class Outer:
         weight = (self.right.transpose(2, 3).reshape(n, c * q, t) @ left).reshape(n, c, -1)
         return [weight, self.right.sum(2)] if self.bias else [weight]
 
+    def square_along(self, chosen: Tensor, cotangent: Tensor) -> float:
+        """`‖Σ_ic v_ic ∂f_c/∂(Wᵢ, bᵢ)‖²` over the chosen examples, v the cotangent (m, C)."""
+        right = torch.einsum("nctq,nc->ntq", self.right[chosen], cotangent).flatten(0, 1)
+        left = self.left[chosen].flatten(0, 1)
+        if self.num_ids:
+            weight = right.new_zeros(self.num_ids, right.shape[1]).index_add_(0, left, right)
+        else:
+            weight = right.T @ left
+        return _square(weight) + (_square(right.sum(0)) if self.bias else 0.0)
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -45,6 +55,14 @@ class Rows:
 
     def rows(self) -> list[Tensor]:
         return [self.values]
+
+    def square_along(self, chosen: Tensor, cotangent: Tensor) -> float:
+        """As that of `Outer`."""
+        return _square(torch.einsum("ncq,nc->q", self.values[chosen], cotangent))
+
+
+def _square(value: Tensor) -> float:
+    return float(torch.linalg.vector_norm(value)) ** 2
 
 
 Feature = Outer | Rows

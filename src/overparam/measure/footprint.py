@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from overparam.measure.contraction import TILE, Outputs, factors
 from overparam.measure.features import Outer
-from overparam.measure.sensitivities import Network
+from overparam.measure.sensitivities import Network, feature_of
 
 LARGEST_PIECE = 512  # examples: more at once make no product of matrices faster
 FORMING = 2**27  # bytes of sensitivities in work: more do not stay near the processor
@@ -22,9 +23,13 @@ class Footprint:
     column: int
 
 
-def footprint(network: Network, x: Tensor, outputs: Outputs) -> Footprint:
-    """Counted on two examples: what autograd saves but weights, all sensitivities, twice the largest feature."""
-    pair, saved = x[[0, -1]], 0
+def footprint(network: Network, outputs: Outputs) -> Footprint:
+    """Counted on two examples: what autograd saves but weights, all sensitivities, twice the largest feature.
+
+    Where there are parameters by their Jacobian, also what autograd saves for every output, and their rows: once in the
+    factors, and five times while they are formed.
+    """
+    saved = 0
     owned = {value.untyped_storage().data_ptr() for value in (*network.trainable.values(), *network.fixed.values())}
 
     def count(value: Tensor) -> Tensor:
@@ -32,19 +37,21 @@ def footprint(network: Network, x: Tensor, outputs: Outputs) -> Footprint:
         saved += 0 if value.untyped_storage().data_ptr() in owned else _bytes(value)
         return value
 
-    with saved_tensors_hooks(count, lambda value: value):
-        found, uses = network.recorded(pair)
+    with saved_tensors_hooks(count, lambda value: value), torch.enable_grad():
+        found, counted = network.counted(network.sample)
     taken, largest, back = 0, 0, 0
-    for use, axis in zip(uses, network.axes, strict=True):
-        if axis is not None:
-            zero = use.tap.new_zeros(()).expand(found.shape[1], *use.tap.shape)
-            feature = use.feature(zero, axis, 2)
-            taken += sum(each.num_bytes for each in factors(feature, outputs))
-            back += _bytes(zero)
-            parts = (feature.left, feature.right) if isinstance(feature, Outer) else feature.rows()
-            largest = max(largest, sum(_bytes(part) for part in parts))
-    taken += 2 * found.shape[1] * found.element_size() * sum(network.trainable[n].numel() for n in network.by_jacobian)
+    for use, axis in counted:
+        zero = use.tap.new_zeros(()).expand(found.shape[1], *use.tap.shape)
+        feature = feature_of(use, zero, axis, 2)
+        taken += sum(each.num_bytes for each in factors(feature, outputs))
+        back += _bytes(zero)
+        parts = (feature.left, feature.right) if isinstance(feature, Outer) else feature.rows()
+        largest = max(largest, sum(_bytes(part) for part in parts))
     forming = saved + (2 if network.batched else 1) * back + 2 * largest
+    if network.by_jacobian:
+        rows = _bytes(found) * sum(network.trainable[name].numel() for name in network.by_jacobian)
+        taken += rows
+        forming += 5 * rows + found.shape[1] * saved
     each = found.shape[1] if outputs == "full" else 1
     return Footprint(-(-taken // 2), -(-forming // 2), 2 * TILE * each * found.element_size())
 

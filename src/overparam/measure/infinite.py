@@ -175,8 +175,8 @@ def _refuse_options(
 
 def _refuse_inputs(x1: Tensor, x2: Tensor | None) -> None:
     for name, x in (("x1", x1), ("x2", x1 if x2 is None else x2)):
-        if x.ndim == 0 or x.numel() == 0:
-            raise ValueError(f"{name} has shape {tuple(x.shape)}; it must hold at least one example")
+        if x.ndim < 2 or x.numel() == 0:
+            raise ValueError(f"{name} has shape {tuple(x.shape)}; allowed: (N, …), at least one example of any shape")
         if x.is_complex() or not bool(x.isfinite().all()):
             raise ValueError(f"{name} ({x.dtype}) holds values that are not finite real numbers")
     if x2 is not None and x2.shape[1:] != x1.shape[1:]:

@@ -124,7 +124,9 @@ class _Spectrum:
         return torch.where(self.values > self.noise, 1.0 / self.values, 0.0)
 
     def after(self, time: float, lr: float) -> Tensor:
-        """`(1 − (1 − z)^t)/(λ_i + ridge)` with `z = lr/N·(λ_i + ridge)`; `lr·t/N` where that is 0/0."""
+        """`(1 − (1 − z)^t)/(λ_i + ridge)` with `z = lr/N·(λ_i + ridge)`; rounding does not learn."""
+        if time == 0:
+            return torch.zeros_like(self.values)
         values = self.values + self.ridge
         z = lr / self.num_examples * values
         if float(z[-1]) >= 2.0:
@@ -139,9 +141,11 @@ class _Spectrum:
             )
         # `log|1 − z|` with the digits of a small z, and its power with those of what it lacks to 1.
         logs = torch.where(flips, (z - 1.0).log(), torch.log1p(-z))
-        powers = time * logs if time > 0 else torch.zeros_like(logs)  # 0·log 0 is 0 here
+        powers = time * logs
         done = torch.where(flips & (time % 2 == 1), 1.0 + powers.exp(), -powers.expm1())
-        return torch.where(values > 0.0, done / values, lr * time / self.num_examples)
+        if self.ridge > 0.0:
+            return done / values
+        return torch.where(self.values > self.noise, done / values, 0.0)
 
 
 def _applied(k_test: Tensor, duals: Tensor) -> Tensor:

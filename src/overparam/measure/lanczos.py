@@ -189,7 +189,7 @@ def seen_ends(alphas: list[float], betas: list[float], share: float) -> tuple[fl
 
     >>> low, high = seen_ends([0.0] * 9, [0.5] * 9, 1e-3)  # p_j = U_j, of Chebyshev
     >>> round(low, 3), round(high, 3)
-    (-1.288, 1.288)
+    (-1.273, 1.273)
     """
     limit = share**-2
     return -_seen_above([-alpha for alpha in alphas], betas, limit), _seen_above(alphas, betas, limit)

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from overparam.measure.contraction import Outputs, fill
+from overparam.measure.examples import cast
 from overparam.measure.footprint import footprint, pieces
-from overparam.measure.sensitivities import Network, differentiated
+from overparam.measure.planning import differentiated
+from overparam.measure.sensitivities import Network, Unstructured
 
 MAX_MEMORY = 2**30  # bytes, besides the kernel itself
 Route = Literal["structured", "jacobian"]
@@ -72,9 +74,15 @@ def empirical_kernel(
     _refuse(x1, x2, outputs)
     device = next(model.parameters(), x1).device
     x1, x2 = x1.detach().to(device), None if x2 is None else x2.detach().to(device)
-    with differentiated(model, x1) as network:
-        bound = MAX_MEMORY if max_memory is None else max_memory
-        values = _kernel(network, x1, x2, outputs, bound)
+    bound, values = MAX_MEMORY if max_memory is None else max_memory, None
+    with differentiated(model, x1, x2) as network:
+        dtype = next(iter(network.trainable.values())).dtype
+        first, second = cast(x1, dtype), None if x2 is None else cast(x2, dtype)
+        while values is None:
+            try:
+                values = _kernel(network, first, second, outputs, bound)
+            except Unstructured as found:
+                network = network.without(found.names)
         jacobian = set(network.by_jacobian)
     return EmpiricalKernel(values, {n: "jacobian" if n in jacobian else "structured" for n in network.trainable})
 
@@ -85,6 +93,8 @@ def _refuse(x1: Tensor, x2: Tensor | None, outputs: str) -> None:
     for name, x in (("x1", x1), ("x2", x2)):
         if x is None:
             continue
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{name} is a {type(x).__name__}; give a tensor of inputs (N, …)")
         if x.ndim == 0 or len(x) == 0:
             raise ValueError(f"{name} has shape {tuple(x.shape)}; it must hold at least one example")
         if x.is_floating_point() and not bool(x.isfinite().all()):
@@ -94,31 +104,37 @@ def _refuse(x1: Tensor, x2: Tensor | None, outputs: str) -> None:
 
 
 def _kernel(network: Network, x1: Tensor, x2: Tensor | None, outputs: Outputs, max_memory: int) -> Tensor:
-    """Pieces of rows are held as long as they fit; those of columns come and go.
-
-    A symmetric kernel is computed right of its diagonal and copied.
-    """
-    first, symmetric = network.outputs(x1[:1]), x2 is None
-    each = first.shape[1] if outputs == "full" else 1
+    """All rows, a band of pieces at a time: as many as fit."""
+    each = network.num_outputs if outputs == "full" else 1
     columns = x1 if x2 is None else x2
-    size, held = pieces(footprint(network, x1, outputs), max(len(x1), len(columns)), max_memory)
-    matrix = torch.empty(len(x1) * each, len(columns) * each, dtype=first.dtype, device=x1.device)
+    size, held = pieces(footprint(network, outputs), max(len(x1), len(columns)), max_memory)
+    matrix = torch.empty(len(x1) * each, len(columns) * each, dtype=network.dtype, device=x1.device)
     for begin in range(0, len(x1), size * held):
         starts = range(begin, min(begin + size * held, len(x1)), size)
-        rows = {start: network.factors(x1[start : start + size], outputs) for start in starts}
-        for other in range(begin if symmetric else 0, len(columns), size):
-            known = symmetric and other in rows
-            across = rows[other] if known else network.factors(columns[other : other + size], outputs)
-            for start in starts:
-                if symmetric and start > other:
-                    continue
-                block = _block(matrix, start, other, size, each)
-                fill(block, rows[start], across, each, symmetric and start == other)
-                if symmetric and start != other:
-                    _block(matrix, other, start, size, each).copy_(block.T)
+        _fill_band(matrix, network, x1, x2, starts, outputs)
     if outputs == "trace":
-        return matrix.div_(first.shape[1])
+        return matrix.div_(network.num_outputs)
     return matrix.view(len(x1), each, len(columns), each).permute(0, 2, 1, 3)
+
+
+def _fill_band(
+    matrix: Tensor, network: Network, x1: Tensor, x2: Tensor | None, starts: range, outputs: Outputs
+) -> None:
+    """Pieces of rows are held, those of columns come and go; a symmetric kernel is copied to below its diagonal."""
+    symmetric, columns, size = x2 is None, x1 if x2 is None else x2, starts.step
+    each = matrix.shape[0] // len(x1)
+    rows = {start: network.factors(x1[start : start + size], outputs) for start in starts}
+    for other in range(starts.start if symmetric else 0, len(columns), size):
+        known = symmetric and other in rows
+        across = rows[other] if known else network.factors(columns[other : other + size], outputs)
+        for start in starts:
+            if symmetric and start > other:
+                continue
+            block = _block(matrix, start, other, size, each)
+            fill(block, rows[start], across, each, symmetric and start == other)
+            if symmetric and start != other:
+                _block(matrix, other, start, size, each).copy_(block.T)
+        del across  # before the next piece is formed
 
 
 def _block(matrix: Tensor, row: int, column: int, size: int, each: int) -> Tensor:

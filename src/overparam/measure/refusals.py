@@ -13,7 +13,11 @@ FEW = 4  # examples whose outputs are compared alone and among the others
 ALONE = "there is no mean over examples to measure; allowed: models that treat each example on its own in eval mode"
 
 
-def refuse_parameters(parameters: Mapping[str, Tensor], dtype: torch.dtype | None) -> None:
+def refuse_parameters(
+    parameters: Mapping[str, Tensor],
+    dtype: torch.dtype | None,
+    remedy: str = "pass dtype=… to compute in one precision",
+) -> None:
     """Complex parameters, and several precisions at once."""
     for name, value in parameters.items():
         if not value.is_floating_point():
@@ -22,7 +26,7 @@ def refuse_parameters(parameters: Mapping[str, Tensor], dtype: torch.dtype | Non
             )
     precisions = sorted({str(value.dtype).removeprefix("torch.") for value in parameters.values()})
     if dtype is None and len(precisions) > 1:
-        raise ValueError(f"the parameters are {' and '.join(precisions)}; pass dtype=… to compute in one precision")
+        raise ValueError(f"the parameters are {' and '.join(precisions)}; {remedy}")
 
 
 def refuse_non_finite(tensors: Mapping[str, Tensor]) -> None:
@@ -89,9 +93,14 @@ def _refuse_coupled(problem: "Problem", outputs: Tensor) -> None:
         alone = problem.outputs(parts, x[:2])
     if alone.shape != outputs[: len(alone)].shape:
         return  # not one row per example: a loss of the caller's own makes of them what it likes
-    apart, size = (float(each.abs().max()) for each in (alone - outputs[: len(alone)], alone))
-    if apart > float(torch.finfo(outputs.dtype).eps) ** (1 / 3) * size:
+    refuse_coupled(alone, outputs[: len(alone)], ALONE)
+
+
+def refuse_coupled(outputs: Tensor, again: Tensor, consequence: str) -> None:
+    """The same examples must have the same outputs in two passes, whoever else is in the batch, but for rounding."""
+    apart, size = (float(each.abs().max()) for each in (again - outputs, outputs))
+    if apart > float(torch.finfo(outputs.dtype).eps) ** 0.5 * size:
         raise ValueError(
-            f"the outputs of an example change by up to {apart:.2g} with the others in its batch (batch norm without "
-            f"running statistics?): {ALONE}"
+            f"the outputs of an example change by up to {apart:.2g} with the others in its batch, or from pass to pass "
+            f"(batch norm without running statistics, dropout without `self.training`?): {consequence}"
         )

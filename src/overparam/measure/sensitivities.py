@@ -1,13 +1,12 @@
-"""From a model to the features of its layers, with a check on two examples that they are all of its derivative.
+"""A network's derivative by layers: features of its examples, checked against autograd on some of them.
 
-Policy. The model is in eval mode meanwhile. A parameter is *structured* if `calls` sees every use of it, its
-examples lie along one axis, and on a test example the feature's norm is that of autograd's gradient. All other
-parameters that require a gradient go by their Jacobian, which is exact for any operation.
+No trust without a check. Whatever pieces of examples a kernel is made of, the features of up to `CHECKED` drawn ones
+must give, along a random direction in their outputs, a derivative as long as autograd's on these examples alone.
+Parameters that fail go by their Jacobian, which is had example by example and is exact for any operation.
 """
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,29 +14,42 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vmap
 
 from overparam.measure.calls import Recorder, Use
-from overparam.measure.contraction import Factor, Outputs, factors, fill
-from overparam.measure.features import Rows
-from overparam.measure.problem import evaluating
-from overparam.measure.refusals import refuse_non_finite, refuse_parameters
-from overparam.precision import full_precision
+from overparam.measure.contraction import Factor, Outputs, factors
+from overparam.measure.features import Feature, Rows
+from overparam.measure.refusals import refuse_coupled
+from overparam.rng.torch_generators import torch_generator
 
-AGREES = 1e-3  # relative: of a squared norm in float32
-MIXING = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd, nn.modules.instancenorm._InstanceNorm)
+CHECKED = 32  # examples of a piece
+COUPLED = "there is no kernel"
+Names = tuple[str, ...]
+
+
+class Unstructured(Exception):
+    """Parameters that turned out not to have the structure of a layer."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = frozenset(names)
+        super().__init__(*sorted(self.names))
 
 
 @dataclass(frozen=True)
 class Network:
     """A model as a function of its trainable parameters, and how the derivative of its outputs is had.
 
-    `axes` gives for each use in a forward pass the axis of its examples, or None where it does not count; `by_jacobian`
-    names the parameters without structure; `batched` says that all outputs are differentiated at once.
+    `uses` names the parameters of each use in a forward pass, `axes` gives the axis of its examples, or None where it
+    does not count; `by_jacobian` names the parameters without structure; `batched` says that all outputs are
+    differentiated at once. `sample` holds two examples, `dtype` is that of the outputs.
     """
 
     model: nn.Module
     trainable: dict[str, Tensor]
     fixed: dict[str, Tensor]
+    sample: Tensor
+    num_outputs: int = 0
+    dtype: torch.dtype = torch.float32
+    uses: tuple[Names, ...] = ()
     axes: tuple[int | None, ...] = ()
-    by_jacobian: tuple[str, ...] = ()
+    by_jacobian: Names = ()
     batched: bool = True
 
     def outputs(self, x: Tensor, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
@@ -45,7 +57,7 @@ class Network:
         found = functional_call(self.model, {**self.fixed, **self.trainable, **(parameters or {})}, (x,))
         if not isinstance(found, Tensor):
             raise TypeError(f"the model returns a {type(found).__name__}; wrap it so that it returns one tensor")
-        found = found.unsqueeze(1) if found.ndim == 1 else found
+        found = found.reshape(len(x), 1) if found.ndim == 1 or found.numel() == len(x) == 1 else found
         if found.ndim != 2 or len(found) != len(x):
             raise ValueError(
                 f"the model returns shape {tuple(found.shape)} for {len(x)} inputs; a kernel needs outputs (N, C)"
@@ -57,24 +69,70 @@ class Network:
             outputs = self.outputs(x)
         return outputs, recorder.uses
 
+    def counted(self, x: Tensor) -> tuple[Tensor, list[tuple[Use, int]]]:
+        """The outputs, and the uses that count with the axis of their examples.
+
+        Raises:
+            Unstructured: other layers ran than in the plan: which do depends on the inputs or their number.
+        """
+        if not self.uses:
+            return self.outputs(x), []
+        outputs, uses = self.recorded(x)
+        if tuple(use.names for use in uses) != self.uses:
+            raise Unstructured(self.trainable)
+        return outputs, [(use, axis) for use, axis in zip(uses, self.axes, strict=True) if axis is not None]
+
+    def without(self, names: Iterable[str]) -> "Network":
+        """The same with these parameters, and those that share a layer with them, by their Jacobian."""
+        wrong = {*names, *self.by_jacobian}
+        while grown := {name for use in self.uses if wrong & set(use) for name in use} - wrong:
+            wrong |= grown
+        by_jacobian = tuple(name for name in self.trainable if name in wrong)
+        axes = tuple(None if wrong & set(use) else axis for use, axis in zip(self.uses, self.axes, strict=True))
+        if any(axis is not None for axis in axes):
+            return replace(self, axes=axes, by_jacobian=by_jacobian)
+        return replace(self, uses=(), axes=(), by_jacobian=by_jacobian)
+
     def factors(self, x: Tensor, kind: Outputs) -> list[Factor]:
         """One factor per use of structured parameters, and one of all others together.
 
         Raises:
-            RuntimeError: the model uses its parameters otherwise than on the first examples.
+            Unstructured: a layer is not what it was taken for.
+            ValueError: an example's outputs change with the others in its batch, or from pass to pass.
         """
-        outputs, uses = self.recorded(x)
-        if len(uses) != len(self.axes):
-            raise RuntimeError(
-                "the model runs other layers on these inputs than on the first: its layers depend on the values of its "
-                "inputs, and such a model has no structure to follow"
-            )
-        counted = [(use, axis) for use, axis in zip(uses, self.axes, strict=True) if axis is not None]
+        outputs, counted = self.counted(x)
         back = sensitivities(outputs, [use.tap for use, _ in counted], self.batched)
+        chosen, cotangent = drawn(outputs)
         found: list[Factor] = []
+        squares: dict[Names, float] = {}
         for use, axis in counted:  # a layer's sensitivities are let go as soon as its factor is formed
-            found += factors(use.feature(back.pop(0), axis, len(x)), kind)
+            feature = feature_of(use, back.pop(0), axis, len(x))
+            squares[use.names] = feature.square_along(chosen, cotangent)
+            found += factors(feature, kind)
+        self._check(x[chosen], outputs.detach()[chosen], cotangent, squares)
         return [*found, *(factors(Rows(self.jacobian(x)), kind) if self.by_jacobian else [])]
+
+    def _check(self, x: Tensor, outputs: Tensor, cotangent: Tensor, squares: Mapping[Names, float]) -> None:
+        """Outputs and squared lengths of derivatives against those by autograd alone.
+
+        The outputs also by halves: an example's must be the same whoever is in its batch.
+        """
+        if len(x) > 1:
+            refuse_coupled(outputs, torch.cat([self.outputs(half) for half in x.chunk(2)]), COUPLED)
+        leaves = {name: self.trainable[name].detach().requires_grad_() for names in squares for name in names}
+        with torch.enable_grad():
+            again = self.outputs(x, leaves)
+            along = (again * cotangent).sum()
+        refuse_coupled(outputs, again.detach(), COUPLED)
+        true = _squared_lengths(along, leaves) if along.requires_grad else dict.fromkeys(leaves, 0.0)
+        eps, total = float(torch.finfo(outputs.dtype).eps), sum(true.values())
+        wrong = [
+            names
+            for names, found in squares.items()
+            if not abs(found - (here := sum(true[name] for name in names))) <= eps**0.6 * here + 10.0 * eps * total
+        ]
+        if wrong:
+            raise Unstructured(name for names in wrong for name in names)
 
     def jacobian(self, x: Tensor) -> Tensor:
         """Rows (n, C, q) of the parameters without structure, by automatic differentiation alone.
@@ -86,7 +144,8 @@ class Network:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # slow batching rules, which are still right
                 rows = self._vmapped_rows(x)
-            if torch.allclose(rows[-1], last, rtol=AGREES, atol=AGREES * float(last.abs().max())):
+            near = float(torch.finfo(last.dtype).eps) ** 0.6
+            if torch.allclose(rows[-1], last, rtol=near, atol=near * float(last.abs().max())):
                 return rows
         except (RuntimeError, ValueError):  # an operation that vmap does not know
             pass
@@ -95,8 +154,12 @@ class Network:
     def _vmapped_rows(self, x: Tensor) -> Tensor:
         chosen = {name: self.trainable[name] for name in self.by_jacobian}
         one = jacrev(lambda parameters, row: self.outputs(row.unsqueeze(0), parameters)[0])
-        found = vmap(one, in_dims=(None, 0))(chosen, x)
-        return torch.cat([found[name].flatten(2) for name in chosen], dim=2)
+        found, start = vmap(one, in_dims=(None, 0))(chosen, x), 0
+        rows = x.new_empty(len(x), self.num_outputs, sum(value.numel() for value in chosen.values()), dtype=self.dtype)
+        for name, value in chosen.items():  # each is let go as soon as it is copied
+            rows[..., start : start + value.numel()] = found.pop(name).flatten(2)
+            start += value.numel()
+        return rows
 
     def _rows(self, x: Tensor) -> Tensor:
         """The rows (C, q) of one example."""
@@ -111,6 +174,31 @@ def _flat_gradient(output: Tensor, leaves: Mapping[str, Tensor]) -> Tensor:
         return torch.cat([torch.zeros_like(leaf).flatten() for leaf in leaves.values()])
     parts = torch.autograd.grad(output, tuple(leaves.values()), retain_graph=True, materialize_grads=True)
     return torch.cat([(part.to_dense() if part.is_sparse else part).flatten() for part in parts])
+
+
+def drawn(outputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Which examples are checked, and along which direction (m, C)."""
+    generator = torch_generator(0, "checked")
+    chosen = torch.randperm(len(outputs), generator=generator)[:CHECKED]
+    cotangent = torch.randn(len(chosen), outputs.shape[1], generator=generator, dtype=torch.float64)
+    return chosen.to(outputs.device), cotangent.to(outputs)
+
+
+def feature_of(use: Use, sensitivity: Tensor, axis: int, num_examples: int) -> Feature:
+    """
+    Raises:
+        Unstructured: the examples do not lie as they did, or in a layout that no layer in here has.
+    """
+    try:
+        return use.feature(sensitivity, axis, num_examples)
+    except (RuntimeError, IndexError):
+        raise Unstructured(use.names) from None
+
+
+def _squared_lengths(output: Tensor, leaves: Mapping[str, Tensor]) -> dict[str, float]:
+    parts = torch.autograd.grad(output, tuple(leaves.values()), materialize_grads=True)
+    dense = (part.to_dense() if part.is_sparse else part for part in parts)
+    return {name: float(torch.linalg.vector_norm(part)) ** 2 for name, part in zip(leaves, dense, strict=True)}
 
 
 def sensitivities(outputs: Tensor, taps: Sequence[Tensor], batched: bool, keep: bool = False) -> list[Tensor]:
@@ -132,127 +220,3 @@ def sensitivities(outputs: Tensor, taps: Sequence[Tensor], batched: bool, keep: 
         each = unit.expand_as(outputs)
         rows.append(torch.autograd.grad(outputs, list(taps), each, retain_graph=True, materialize_grads=True))
     return [torch.stack(parts) for parts in zip(*rows, strict=True)]
-
-
-@contextmanager
-def differentiated(model: nn.Module, x: Tensor) -> Iterator[Network]:
-    """The network of a model, planned on the first examples of x, with the model in eval mode meanwhile.
-
-    Raises:
-        ValueError: the model is in training mode where that mixes or draws, a weight is not finite, nothing requires a
-            gradient, or an example's outputs change with the others in its batch.
-    """
-    refuse_training_mode(model)
-    own = dict(model.named_parameters())
-    trainable = {name: value.detach() for name, value in own.items() if value.requires_grad}
-    if not trainable:
-        raise ValueError("no parameter of the model requires a gradient: its tangent kernel is zero")
-    refuse_parameters(own, None)
-    everything = {**own, **dict(model.named_buffers())}
-    refuse_non_finite(everything)
-    fixed = {name: value.detach() for name, value in everything.items() if name not in trainable}
-    with torch.inference_mode(False), torch.no_grad(), full_precision(), evaluating(model):
-        yield planned(Network(model, trainable, fixed), x)
-
-
-def refuse_training_mode(model: nn.Module) -> None:
-    for name, module in model.named_modules():
-        if module.training and isinstance(module, MIXING):
-            raise ValueError(
-                f"{name or 'the model'} ({type(module).__name__}) is in training mode: the outputs depend on the batch "
-                "or on chance, so that there is no kernel; call model.eval() first"
-            )
-
-
-def planned(network: Network, x: Tensor) -> Network:
-    """Which uses are structured, by a comparison with autograd on the last of two examples."""
-    pair, triple = x[[0, -1]], x[[0, -1, 0]]
-    outputs, uses = network.recorded(pair)
-    more, others = network.recorded(triple)
-    _refuse_coupled(outputs.detach(), more[:2].detach())
-    same = [use.names for use in uses] == [use.names for use in others]
-    axes = [_axis(*both) if same else None for both in zip(uses, others, strict=False)]
-    axes += [None] * (len(uses) - len(axes))
-    back = _at_once(outputs, uses)
-    network = replace(network, batched=back is not None)
-    back = sensitivities(outputs, [use.tap for use in uses], batched=False) if back is None else back
-    wrong = _wrong(_true_squares(network, pair), uses, axes, back)
-    axes = [axis if not wrong & set(use.names) else None for use, axis in zip(uses, axes, strict=True)]
-    return replace(network, axes=tuple(axes), by_jacobian=tuple(n for n in network.trainable if n in wrong))
-
-
-def _refuse_coupled(outputs: Tensor, again: Tensor) -> None:
-    apart, size = float((outputs - again).abs().max()), float(outputs.abs().max())
-    if apart > float(torch.finfo(outputs.dtype).eps) ** (1 / 3) * size:
-        raise ValueError(
-            f"the outputs of an example change by up to {apart:.2g} with the others in its batch, or from pass to pass "
-            "(batch norm without running statistics, dropout without `self.training`?): there is no kernel"
-        )
-
-
-def _axis(use: Use, other: Use) -> int | None:
-    """The axis along which two and three examples differ in number, the same for input and output of the layer."""
-    shapes = list(zip(use.tap.shape, other.tap.shape, strict=False))
-    grown = [axis for axis, (two, three) in enumerate(shapes) if two != three]
-    inside = [axis for axis, (two, three) in enumerate(zip(use.x.shape, other.x.shape, strict=False)) if two != three]
-    if len(grown) != 1 or grown != inside or len(use.tap.shape) != len(other.tap.shape):
-        return None
-    two, three = shapes[grown[0]]
-    return grown[0] if 3 * two == 2 * three else None
-
-
-def _at_once(outputs: Tensor, uses: Sequence[Use]) -> list[Tensor] | None:
-    """All outputs differentiated in one pass; None if an operation would fall back to a loop or fail."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            return sensitivities(outputs, [use.tap for use in uses], batched=True, keep=True)
-    except (RuntimeError, UserWarning):
-        return None
-
-
-def _wrong(
-    squares: Mapping[str, float], uses: Sequence[Use], axes: Sequence[int | None], back: Sequence[Tensor]
-) -> set[str]:
-    """Parameters that are not structured: used twice or unseen, or with a norm that is not that of autograd."""
-    names = [name for use in uses for name in use.names]
-    wrong = {name for name in squares if names.count(name) != 1}
-    total = sum(squares.values())
-    for use, axis, s in zip(uses, axes, back, strict=True):
-        found = None if axis is None else _square(use, s, axis)
-        true = sum(squares[name] for name in use.names)
-        if found is None or not abs(found - true) <= AGREES * true + 1e-6 * total:
-            wrong |= set(use.names)
-    while grown := {name for use in uses if wrong & set(use.names) for name in use.names} - wrong:
-        wrong |= grown
-    return wrong
-
-
-def _cotangent(like: Tensor, size: int) -> Tensor:
-    return torch.linspace(1.0, 2.0, size, dtype=like.dtype, device=like.device)
-
-
-def _square(use: Use, sensitivity: Tensor, axis: int) -> float | None:
-    """`‖Σ_c v_c ∂f_c/∂(W, b)‖²` of the last of two examples by the use's feature; None where it cannot be formed."""
-    try:
-        found = factors(use.feature(sensitivity, axis, 2), "full")
-    except (RuntimeError, IndexError):  # a layout that no layer in here has
-        return None
-    size = len(sensitivity)
-    cotangent = _cotangent(sensitivity, size)
-    kernel = cotangent.new_empty(2 * size, 2 * size)
-    fill(kernel, found, found, size, symmetric=True)
-    return float(cotangent @ kernel[size:, size:] @ cotangent)
-
-
-def _true_squares(network: Network, x: Tensor) -> dict[str, float]:
-    """The same by autograd alone, per parameter."""
-    leaves = {name: value.detach().requires_grad_() for name, value in network.trainable.items()}
-    with torch.enable_grad():
-        outputs = network.outputs(x, leaves)[1]
-        output = outputs @ _cotangent(outputs, len(outputs))
-    if not output.requires_grad:
-        return dict.fromkeys(leaves, 0.0)
-    parts = torch.autograd.grad(output, tuple(leaves.values()), materialize_grads=True)
-    dense = (part.to_dense() if part.is_sparse else part for part in parts)
-    return {name: float(torch.linalg.vector_norm(part)) ** 2 for name, part in zip(leaves, dense, strict=True)}

@@ -10,6 +10,7 @@ from overparam.measure.problem import CHUNK, Batch, Problem
 from overparam.measure.solve import Solve, Which
 
 WARM_STEPS = 4  # of the solve that follows: from a good guess a small residual is no chance
+WARM_PRODUCTS = 200  # on the subset at most; a constant, so that a solve that goes on starts from the same guess
 SUBSET_TOL = 0.1  # a subset's eigenvector is farther from the data's than this residual moves it
 UNIMODAL_FROM = 3  # parameters; below, a component of a random unit vector is likeliest to be ±1, see `mixed`
 
@@ -54,15 +55,13 @@ def _joined(problem: Problem, batches: list[Batch]) -> list[Batch]:
     return list(zip(torch.split(x, CHUNK), torch.split(y, CHUNK), strict=True))
 
 
-def warm_vector(
-    subset: Problem, curvature: Curvature, k: int, which: Which, max_products: int, generator: torch.Generator
-) -> Warm:
+def warm_vector(subset: Problem, curvature: Curvature, k: int, which: Which, generator: torch.Generator) -> Warm:
     """The sum of the k Ritz vectors at each wanted end of the subset's curvature, as a unit vector.
 
-    Nothing that `generator` draws later depends on it.
+    Later draws of `generator` are independent of it.
     """
     operator = CurvatureOperator(subset, curvature)
-    solve = Solve(operator, k, which, SUBSET_TOL, max_products, generator)
+    solve = Solve(operator, k, which, SUBSET_TOL, WARM_PRODUCTS, generator)
     solve.run()
     total = torch.stack([pair.vector for pairs in solve.found.values() for pair in pairs]).sum(0)
     return Warm(total / torch.linalg.vector_norm(total), operator.num_products)

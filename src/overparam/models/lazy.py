@@ -11,8 +11,9 @@ class Lazy(Anchored):
     """`α (f_θ(x) − f_θ0(x))`, exactly zero at the initialization θ0.
 
     Both networks are in the mode of the module, each with its own batch-norm statistics, so that they agree at θ = θ0
-    in either mode. With the training loss divided by α², weights move by O(1/α) while outputs move by O(1). What the
-    difference loses to rounding is multiplied by α: in float32 about 10⁻⁷ α of the size of f.
+    in either mode, but for dropout, which each draws for itself. With the training loss divided by α², weights move by
+    O(1/α) while outputs move by O(1). What the difference loses to rounding is multiplied by α: in float32 about
+    10⁻⁷ α of the size of f.
 
     Source: Chizat, Oyallon & Bach (2019), section 1.2.
 

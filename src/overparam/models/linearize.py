@@ -17,8 +17,8 @@ def linearize(model: nn.Module, x: Tensor) -> Callable[[Named | nn.Module], Tens
 
     `f_lin(θ) = f_θ0(x) + J_θ0(x)(θ − θ0)`, exact to rounding, in eval mode and without forming J. The callable takes θ
     as named parameters, as a state dict (whose buffers are ignored: they stay those of now) or as a module with the
-    same parameters, and returns outputs (N, C), as the model does. θ0, the buffers and x are copied: what becomes of
-    the model later changes nothing. The result can be differentiated in θ.
+    same parameters, and returns outputs (N, C), as the model does. θ0, the buffers and x are copied: training the
+    model later changes nothing, but its modules are not and must stay. The result can be differentiated in θ.
 
     Raises:
         ValueError: a weight of the model, of θ or an input is not finite, or names or shapes of θ are not the model's.

@@ -81,7 +81,7 @@ PANELS = (
     Panel(arm=STANDARD, metric="kernel_drift", title="Kernel drift"),
     Panel(arm=STANDARD, metric="taylor_error", title="Taylor error on test examples"),
     Panel(arm=STANDARD, metric="kernel_lambda_max_init", title="λmax(Θ)/N at the start"),
-    Panel(arm=THEORY, metric="relative_movement", title="Relative movement", reference=-0.5),
+    Panel(arm=THEORY, metric="absolute_movement", title="Absolute movement", reference=0.0),
     Panel(arm=THEORY, metric="kernel_drift", title="Kernel drift", reference=-0.5),
     Panel(arm=THEORY, metric="linearization_error", title="Linearization error, test", reference=-0.5),
     Panel(arm=THEORY, metric="analytic_distance", title="Distance from infinite width", reference=-0.5),
@@ -95,7 +95,7 @@ def _smoke() -> Design:
     return Design(
         seeds=(0, 1, 2, 3, 4),
         arms=(published(widths, data, train), theory(widths[1:], few, lr=0.05, steps=400)),
-        claims=claims(widths[-1], widths[-1]),
+        claims=claims(widths, widths[-1], widths[-1]),
         budget_core_seconds=100.0,
         caption=f"Digits 8×8. {CAPTION.format(n=64)}",
         probings=probings(64, 300, regression, widths[-1]),
@@ -109,7 +109,7 @@ def _mnist(widths: tuple[int, ...], theory_widths: tuple[int, ...], budget: floa
     return Design(
         seeds=(0, 1, 2, 3, 4),
         arms=(published(widths, FIRST_5000, train), theory(theory_widths, few, lr=0.15, steps=400)),
-        claims=claims(theory_widths[-1], 1024, comparable=True),
+        claims=claims(widths, theory_widths[-1], 1024, comparable=True),
         budget_core_seconds=budget,
         caption=f"MNIST; the first 5,000 images under SGD, 256 class-balanced ones under gradient descent. "
         f"{CAPTION.format(n=128)}",
