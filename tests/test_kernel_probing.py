@@ -34,6 +34,8 @@ from overparam.specs import (
 from overparam.specs.probe import probe_id
 from overparam.store.store import Store
 from overparam.stored import UnsupportedSpec
+from overparam.studies.ntk_regime import NTK_REGIME
+from overparam.studies.ntk_regime.claims import THEORY
 
 Found = dict[type[Measured], list[dict[str, Any]]]
 DATA = DataSpec(name="digits", num_train=40, num_test=60)
@@ -151,6 +153,19 @@ def test_a_rate_at_which_the_twin_diverges_is_a_status(tmp_path: Path) -> None:
     )
     assert rows[-1]["status"] == "diverges" and rows[-1]["linearization_error"] is None
     assert 0.0 < rows[-1]["kernel_accuracy_limit"] <= 1.0  # of the equations, at no rate
+
+
+def test_the_smoke_preset_has_a_rate_at_which_no_twin_diverges(tmp_path: Path) -> None:
+    """Narrow networks have the largest kernels, beyond that of infinite width: 2/λmax is of each network's own."""
+    design = NTK_REGIME.designs["smoke"]
+    (arm,) = [arm for arm in design.arms if arm.name == THEORY]
+    for seed in design.seeds:
+        spec = arm.levels[0].spec.model_copy(update={"seed": seed})
+        session = Session(spec, Execution(store=tmp_path), frozenset())
+        kernel = empirical_ntk(session.model().eval(), session.train[0])
+        n, _, c, _ = kernel.shape
+        top = torch.linalg.eigvalsh(kernel.permute(0, 2, 1, 3).reshape(n * c, n * c))[-1]
+        assert spec.train.optimizer.lr < 2.0 * n / float(top)
 
 
 @pytest.mark.parametrize(
