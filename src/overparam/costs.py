@@ -89,8 +89,10 @@ class CostModel:
         num_train = len(prepare(spec.data, data_dir=self.execution.data_dir).train.y)
         each = self.throughput(spec, num_train).evaluated_example
         slowdown = SHARED if self.workers > 1 else 1.0
-        passes = math.fsum(probe.forward_passes * min(probe.num_examples, num_train) for probe in probes)
-        return slowdown * passes * each
+        sizes = [min(probe.num_examples, num_train) for probe in probes]
+        passes = math.fsum(probe.forward_passes * size for probe, size in zip(probes, sizes, strict=True))
+        solves = math.fsum(probe.solve_seconds(size) for probe, size in zip(probes, sizes, strict=True))
+        return slowdown * (passes * each + solves)
 
     def throughput(self, spec: RunSpec, num_train: int) -> Throughput:
         key = throughput_key(spec, num_train, self.execution.environment)

@@ -23,7 +23,7 @@ from overparam.analyse.comparisons import Direction, effect_size, holm, no_sprea
 from overparam.analyse.frame import Sample, failure_rates, rows_of, sample
 from overparam.analyse.intervals import Interval, bca_interval, sampling_error, t_interval
 from overparam.analyse.power import seeds_needed
-from overparam.specs.estimand import Difference, Every, Mean, PerSeed
+from overparam.specs.estimand import Difference, Every, Mean, Peak, PerSeed
 from overparam.specs.study import Claim
 
 Outcome = Literal["supported", "refuted", "inconclusive"]
@@ -109,6 +109,7 @@ def _measure_one(frame: pl.DataFrame, claim: Claim, estimand: PerSeed, generator
     found = sample(frame, estimand, ok_only=True)
     values = found.values
     interval = t_interval(values)
+    everyone = sample(frame, estimand, ok_only=False)
     obstacle = _obstacle(estimand, found)
     flip_null = -_sign(claim) * claim.margin + claim.null if claim.test == "noninferiority" else claim.null
     directed = claim.test != "equivalence"
@@ -119,8 +120,8 @@ def _measure_one(frame: pl.DataFrame, claim: Claim, estimand: PerSeed, generator
         shown=estimand,
         interval=interval,
         bca=bca_interval(values, generator=generator),
-        all_runs=t_interval(sample(frame, estimand, ok_only=False).values),
-        p=None if obstacle else _p_for(claim, values),
+        all_runs=t_interval(everyone.values),
+        p=None if obstacle else _p_for(claim, values) if found.p is None else found.p,
         p_against=None if obstacle else _p_against(claim, values),
         p_holm=None,
         p_against_holm=None,
@@ -128,7 +129,7 @@ def _measure_one(frame: pl.DataFrame, claim: Claim, estimand: PerSeed, generator
         welch_p=welch(*found.groups) if len(found.groups) == 2 else None,
         effect_size=effect_size(values - claim.null),
         sampling_error=_sampling_error(frame, estimand),
-        caveats=_caveats(found, interval),
+        caveats=(*_caveats(found, interval), *_called_by_failures(found, everyone)),
         agrees_with_paper=_agreement(claim, interval),
     )
 
@@ -201,6 +202,13 @@ def _caveats(found: Sample, interval: Interval) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def _called_by_failures(ok: Sample, everyone: Sample) -> tuple[str, ...]:
+    """What the runs that failed would have made of a peak, had they been counted."""
+    if everyone.p is None or everyone.p >= ALPHA or (ok.p is not None and ok.p < ALPHA):
+        return ()
+    return ("with the runs that failed counted in, a peak would have been called",)
+
+
 def _explained(verdict: Verdict, family: int) -> Verdict:
     """An open verdict says what n would settle it, at the strictest step of Holm's correction."""
     if verdict.verdict != "inconclusive" or verdict.n < 2:
@@ -237,6 +245,8 @@ def _reason(draft: Verdict, verdict: Outcome) -> str:
         corrected = " once all claims of the study are corrected for" if alone else ""
         return f"the interval settles neither the claim nor its opposite at this n{corrected}"
     match claim.test, verdict:
+        case "superiority", "supported" if isinstance(claim.estimand, Peak):
+            return "rise and fall both hold in the seeds that the peak was not chosen on"
         case "superiority", "supported":
             return "the interval lies on the claimed side of the null"
         case "superiority", _:

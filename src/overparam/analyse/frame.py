@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from overparam.analyse.comparisons import exponents, slopes_per_doubling
 from overparam.analyse.kendall import within_levels
-from overparam.specs.estimand import Concordance, Difference, Mean, Metric, PerSeed, Slope
+from overparam.analyse.peak import first_below, held_out, most_prominent
+from overparam.specs.estimand import Concordance, Difference, Mean, Metric, Peak, PeakPlace, PerSeed, Slope
 from overparam.specs.probe import Measured
 from overparam.specs.run import RunSpec
 
@@ -44,13 +45,15 @@ class Sample:
     """What an estimand gives on a table: one value per seed, and which runs stood in the way.
 
     `groups` are the values of the two sides of a difference, empty for others. `unusable` counts the runs that ended
-    well but have no value: not measured, not finite, or not positive where a logarithm is taken.
+    well but have no value: not measured, not finite, or not positive where a logarithm is taken. `p` is of the
+    estimand's own test, if it has one that is not a t test of the values.
     """
 
     values: Values
     groups: tuple[Values, ...]
     statuses: tuple[tuple[str, ...], ...]
     unusable: int = 0
+    p: float | None = None
 
 
 def rows_of(frame: pl.DataFrame, estimand: PerSeed) -> list[pl.DataFrame]:
@@ -60,9 +63,9 @@ def rows_of(frame: pl.DataFrame, estimand: PerSeed) -> list[pl.DataFrame]:
             points = [(at.arm, level_text(at.level))]
         case Difference(a=a, b=b):
             points = [(p.arm, level_text(p.level)) for p in (a, b)]
-        case Slope(arm=arm, levels=levels) if levels is not None:
+        case Slope(arm=arm, levels=levels) | Peak(arm=arm, levels=levels) if levels is not None:
             points = [(arm, level_text(level)) for level in sorted(levels)]
-        case Slope(arm=arm) | Concordance(arm=arm):
+        case Slope(arm=arm) | Concordance(arm=arm) | Peak(arm=arm) | PeakPlace(arm=arm):
             found = frame.filter((pl.col("arm") == arm) & pl.col("level_value").is_not_null())
             levels_there = found.select("level", "level_value").unique().sort("level_value")["level"]
             points = [(arm, level) for level in levels_there]
@@ -83,18 +86,23 @@ def sample(frame: pl.DataFrame, estimand: PerSeed, *, ok_only: bool) -> Sample:
     sides = [
         [t[metric].to_numpy().astype(np.float64) for metric in metrics] for t, metrics in zip(kept, needed, strict=True)
     ]
+    statuses = tuple(tuple(t["status"]) for t in tables)
+    if isinstance(estimand, Peak) and len(seeds) > 1 and len(sides) > 2:
+        found = held_out(np.stack([side[0] for side in sides], axis=1) * (-1.0 if estimand.trough else 1.0))
+        return Sample(found.rise if found.weaker == "rise" else found.fall, (), statuses, unusable, found.p)
     values, groups = _values(estimand, sides, [t["level_value"] for t in kept])
-    return Sample(values, groups, tuple(tuple(t["status"]) for t in tables), unusable)
+    there_all = np.isfinite(values)
+    return Sample(values[there_all], groups, statuses, unusable + int((~there_all).sum()))
 
 
 def _metrics(estimand: PerSeed, num_tables: int) -> list[tuple[Metric, ...]]:
     """What is read from each table."""
     match estimand:
-        case Concordance(metric=metric, other=other):
+        case Concordance(metric=metric, other=str(other)) | PeakPlace(metric=metric, other=str(other)):
             return [(metric, other)] * num_tables
         case Difference(metric=metric, other=other):
             return [(metric,), (metric if other is None else other,)]
-        case Mean(metric=metric) | Slope(metric=metric):
+        case Mean(metric=metric) | Slope(metric=metric) | Peak(metric=metric) | PeakPlace(metric=metric):
             return [(metric,)] * num_tables
 
 
@@ -120,7 +128,30 @@ def _values(
             if len(first) < 2 or len(first[0]) == 0:
                 return np.empty(0), ()
             fit = exponents if scale == "log" else slopes_per_doubling
-            return fit(np.array([float(each[0]) for each in levels]), np.stack(first, axis=1)), ()
+            return fit(_numbers(levels), np.stack(first, axis=1)), ()
+        case Peak():
+            return np.empty(0), ()  # without three levels and two seeds
+        case PeakPlace():
+            return _places(estimand, sides, levels), ()
+
+
+def _numbers(levels: Sequence[pl.Series]) -> Values:
+    return np.array([float(each[0]) for each in levels])
+
+
+def _places(estimand: PeakPlace, sides: Sequence[Sequence[Values]], levels: Sequence[pl.Series]) -> Values:
+    """Doublings from the reference level to the peak of each seed; NaN where there is no reference level."""
+    if len(sides) < 3 or len(sides[0][0]) == 0:
+        return np.empty(0)
+    widths = _numbers(levels)
+    curves = np.stack([side[0] for side in sides], axis=1) * (-1.0 if estimand.trough else 1.0)
+    _, peak, _ = most_prominent(curves)
+    if estimand.other is None:
+        origin = np.full(len(curves), estimand.reaches)
+    else:
+        origin = first_below(widths, -np.stack([side[1] for side in sides], axis=1), -estimand.reaches)
+    places: Values = np.log2(widths[peak] / origin)
+    return places
 
 
 def failure_rates(found: Sample) -> list[float]:

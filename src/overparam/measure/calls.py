@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from overparam.measure.features import (
 _SCALING = (torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__)
 _COPYING = (torch.clone, Tensor.clone, Tensor.contiguous)
 Sizes = int | Sequence[int]
+Inside = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -32,13 +34,14 @@ class Use:
     """One use of the parameters `names` at one place of a forward pass.
 
     A tap is a zero that was added to the output y of the layer: its gradient is `∂f/∂y`, whatever is done to y in place
-    afterwards.
+    afterwards. Of a `summed` one only sums over positions are wanted, so that it need not be kept for all outputs.
     """
 
     names: tuple[str, ...]
     x: Tensor
     tap: Tensor
     build: Build
+    summed: bool = False
 
     def feature(self, sensitivity: Tensor, axis: int, num_examples: int) -> Feature:
         """From `∂f/∂y` (C, *y); the examples lie along `axis` of x and y, each with k rows one after the other."""
@@ -108,12 +111,14 @@ class Recorder(TorchFunctionMode):
         known = self.known(weight)
         return None if known is None else known.scale
 
-    def tapped(self, y: Tensor, x: Tensor, parameters: Sequence[Tensor | None], build: Build) -> Tensor:
+    def tapped(
+        self, y: Tensor, x: Tensor, parameters: Sequence[Tensor | None], build: Build, summed: bool = False
+    ) -> Tensor:
         names = tuple(known.name for known in map(self.known, parameters) if known is not None)
         if not names:
             return y
         tap = y.new_zeros(()).expand(y.shape).requires_grad_()
-        self.uses.append(Use(names, x.detach(), tap, build))
+        self.uses.append(Use(names, x.detach(), tap, build, summed))
         return y + tap
 
     def linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -177,13 +182,8 @@ class Recorder(TorchFunctionMode):
         y = F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
         if training or input.ndim < 2:
             return y
-        return self.normalized(
-            y,
-            input,
-            weight,
-            bias,
-            lambda w, b: channel_affine(lambda x: F.batch_norm(x, running_mean, running_var, eps=eps), w, b),
-        )
+        inside: Inside = lambda x: F.batch_norm(x, running_mean, running_var, eps=eps)  # noqa: E731
+        return self.normalized(y, input, weight, bias, inside, channel_affine)
 
     def group_norm(
         self,
@@ -194,8 +194,8 @@ class Recorder(TorchFunctionMode):
         eps: float = 1e-5,
     ) -> Tensor:
         y = F.group_norm(input, num_groups, weight, bias, eps)
-        inside: Callable[[Tensor], Tensor] = lambda x: F.group_norm(x, num_groups, eps=eps)  # noqa: E731
-        return self.normalized(y, input, weight, bias, lambda w, b: channel_affine(inside, w, b))
+        inside: Inside = lambda x: F.group_norm(x, num_groups, eps=eps)  # noqa: E731
+        return self.normalized(y, input, weight, bias, inside, channel_affine)
 
     def layer_norm(
         self,
@@ -206,15 +206,15 @@ class Recorder(TorchFunctionMode):
         eps: float = 1e-5,
     ) -> Tensor:
         y, shape = F.layer_norm(input, normalized_shape, weight, bias, eps), list(normalized_shape)
-        inside: Callable[[Tensor], Tensor] = lambda x: F.layer_norm(x, shape, eps=eps)  # noqa: E731
-        return self.normalized(y, input, weight, bias, lambda w, b: feature_affine(inside, len(shape), w, b))
+        inside: Inside = lambda x: F.layer_norm(x, shape, eps=eps)  # noqa: E731
+        return self.normalized(y, input, weight, bias, inside, partial(feature_affine, len(shape)))
 
     def rms_norm(
         self, input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None
     ) -> Tensor:
         y, shape = F.rms_norm(input, normalized_shape, weight, eps), list(normalized_shape)
-        inside: Callable[[Tensor], Tensor] = lambda x: F.rms_norm(x, shape, eps=eps)  # noqa: E731
-        return self.normalized(y, input, weight, None, lambda w, b: feature_affine(inside, len(shape), w, b))
+        inside: Inside = lambda x: F.rms_norm(x, shape, eps=eps)  # noqa: E731
+        return self.normalized(y, input, weight, None, inside, partial(feature_affine, len(shape)))
 
     def normalized(
         self,
@@ -222,11 +222,16 @@ class Recorder(TorchFunctionMode):
         x: Tensor,
         weight: Tensor | None,
         bias: Tensor | None,
+        inside: Inside,
         build: Callable[[bool, bool], Build],
     ) -> Tensor:
-        if any(self.scale(each) not in (None, 1.0) for each in (weight, bias)):
+        """A normalization whose result before weight and bias is `inside(x)`."""
+        scales = [self.scale(each) for each in (weight, bias)]
+        if any(scale not in (None, 1.0) for scale in scales) or scales == [None, None]:
             return y
-        return self.tapped(y, x, (weight, bias), build(self.scale(weight) is not None, self.scale(bias) is not None))
+        with torch.no_grad():
+            normal = inside(x.detach())
+        return self.tapped(y, normal, (weight, bias), build(scales[0] is not None, scales[1] is not None), summed=True)
 
     def embedding(
         self,

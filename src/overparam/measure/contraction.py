@@ -34,6 +34,18 @@ class Factor:
         left = None if self.left is None else self.left[:, start:stop]
         return Factor(left, self.right[:, start * each : stop * each], self.bias)
 
+    def square_along(self, num_examples: int, chosen: Tensor | slice, cotangent: Tensor) -> float:
+        """`‖Σ_ic v_ic ∂f_c(x_i)/∂θ‖²` over the chosen examples, v the cotangent (m, C)."""
+        right = self.right.reshape(len(self.right), num_examples, cotangent.shape[1], -1)[:, chosen]
+        if self.left is None:
+            return _square(cotangent.flatten() @ right[0].flatten(0, 1))
+        back, left = torch.einsum("tncq,nc->tnq", right, cotangent).flatten(0, 1), self.left[:, chosen].flatten(0, 1)
+        if left.is_floating_point():
+            weight = back.T @ left
+        else:
+            weight = back.new_zeros(int(left.max()) + 1, back.shape[1]).index_add_(0, left, back)
+        return _square(weight) + (_square(back.sum(0)) if self.bias else 0.0)
+
     @property
     def num_bytes(self) -> int:
         return sum(p.numel() * p.element_size() for p in (self.left, self.right) if p is not None)
@@ -84,6 +96,10 @@ def _accumulate(tile: Tensor, a: Factor, b: Factor, each: int) -> None:
         for other, back in zip(b.left, b.right, strict=True):
             gram = (_inner(left, other).to(tile.dtype) + float(a.bias)).repeat_interleave(each, dim=1).unsqueeze(1)
             _by_example(tile, each).addcmul_(_by_example(right @ back.T, each), gram)
+
+
+def _square(value: Tensor) -> float:
+    return float(torch.linalg.vector_norm(value)) ** 2
 
 
 def _by_example(rows: Tensor, each: int) -> Tensor:

@@ -36,16 +36,6 @@ class Outer:
         weight = (self.right.transpose(2, 3).reshape(n, c * q, t) @ left).reshape(n, c, -1)
         return [weight, self.right.sum(2)] if self.bias else [weight]
 
-    def square_along(self, chosen: Tensor, cotangent: Tensor) -> float:
-        """`‖Σ_ic v_ic ∂f_c/∂(Wᵢ, bᵢ)‖²` over the chosen examples, v the cotangent (m, C)."""
-        right = torch.einsum("nctq,nc->ntq", self.right[chosen], cotangent).flatten(0, 1)
-        left = self.left[chosen].flatten(0, 1)
-        if self.num_ids:
-            weight = right.new_zeros(self.num_ids, right.shape[1]).index_add_(0, left, right)
-        else:
-            weight = right.T @ left
-        return _square(weight) + (_square(right.sum(0)) if self.bias else 0.0)
-
 
 @dataclass(frozen=True)
 class Rows:
@@ -55,14 +45,6 @@ class Rows:
 
     def rows(self) -> list[Tensor]:
         return [self.values]
-
-    def square_along(self, chosen: Tensor, cotangent: Tensor) -> float:
-        """As that of `Outer`."""
-        return _square(torch.einsum("ncq,nc->q", self.values[chosen], cotangent))
-
-
-def _square(value: Tensor) -> float:
-    return float(torch.linalg.vector_norm(value)) ** 2
 
 
 Feature = Outer | Rows
@@ -119,32 +101,31 @@ def _grouped(patches: Tensor, s: Tensor, groups: int, scale: float | None, bias:
     return Rows(torch.cat(parts, dim=2))
 
 
-def channel_affine(normalized: Callable[[Tensor], Tensor], weight: bool, bias: bool) -> Build:
-    """`y = γ x̂ + β` per channel, axis 1 of (N, channels, …)."""
+def channel_affine(weight: bool, bias: bool) -> Build:
+    """`y = γ x̂ + β` per channel, axis 1 of (N, channels, …), from x̂."""
 
     def build(x: Tensor, s: Tensor) -> Feature:
         n, k, channels = x.shape[:3]
-        inside = normalized(x.flatten(0, 1)).reshape(n, k, channels, -1)
-        s = s.reshape(n, -1, k, channels, inside.shape[3])
-        return _scaled_and_shifted("nkhl,nckhl->nch", inside, s, weight, bias)
+        x = x.reshape(n, k, channels, -1)
+        return _scaled_and_shifted("nkhl,nckhl->nch", x, s.reshape(n, -1, k, channels, x.shape[3]), weight, bias)
 
     return build
 
 
-def feature_affine(normalized: Callable[[Tensor], Tensor], num_axes: int, weight: bool, bias: bool) -> Build:
-    """`y = γ x̂ + β` per feature, the last `num_axes` axes."""
+def feature_affine(num_axes: int, weight: bool, bias: bool) -> Build:
+    """`y = γ x̂ + β` per feature, the last `num_axes` axes, from x̂."""
 
     def build(x: Tensor, s: Tensor) -> Feature:
-        inside = normalized(x).flatten(-num_axes).flatten(1, -2)
+        inside = x.flatten(-num_axes).flatten(1, -2)
         return _scaled_and_shifted("nth,ncth->nch", inside, s.flatten(-num_axes).flatten(2, -2), weight, bias)
 
     return build
 
 
-def _scaled_and_shifted(product: str, inside: Tensor, s: Tensor, weight: bool, bias: bool) -> Feature:
+def _scaled_and_shifted(product: str, x: Tensor, s: Tensor, weight: bool, bias: bool) -> Rows:
     """Both derivatives by the same sum over positions: for β it is that of the sensitivities alone."""
     back, result = product.partition(",")[2].split("->")
-    parts = [torch.einsum(product, inside, s)] if weight else []
+    parts = [torch.einsum(product, x, s)] if weight else []
     parts += [torch.einsum(f"{back}->{result}", s)] if bias else []
     return Rows(torch.cat(parts, dim=2))
 

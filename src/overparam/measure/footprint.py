@@ -11,7 +11,7 @@ from overparam.measure.features import Outer
 from overparam.measure.sensitivities import Network, feature_of
 
 LARGEST_PIECE = 512  # examples: more at once make no product of matrices faster
-FORMING = 2**27  # bytes of sensitivities in work: more do not stay near the processor
+FORMING = 2**29  # bytes of sensitivities in work: more make nothing faster
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class Footprint:
 
 
 def footprint(network: Network, outputs: Outputs) -> Footprint:
-    """Counted on two examples: what autograd saves but weights, all sensitivities, twice the largest feature.
+    """Counted on two examples: what autograd saves but weights, all sensitivities twice, or once and those of one
+    output, what is normalized, twice the largest feature.
 
     Where there are parameters by their Jacobian, also what autograd saves for every output, and their rows: once in the
     factors, and five times while they are formed.
@@ -47,7 +48,8 @@ def footprint(network: Network, outputs: Outputs) -> Footprint:
         back += _bytes(zero)
         parts = (feature.left, feature.right) if isinstance(feature, Outer) else feature.rows()
         largest = max(largest, sum(_bytes(part) for part in parts))
-    forming = saved + (2 if network.batched else 1) * back + 2 * largest
+    normalized = sum(_bytes(use.x) for use, _ in counted if use.summed)
+    forming = saved + normalized + back + (back if network.batched else back // found.shape[1]) + 2 * largest
     if network.by_jacobian:
         rows = _bytes(found) * sum(network.trainable[name].numel() for name in network.by_jacobian)
         taken += rows
@@ -72,7 +74,9 @@ def pieces(each: Footprint, num_examples: int, max_memory: int) -> tuple[int, in
             f"max_memory={max_memory:,} bytes is too small: one pair of examples takes {each.factors + working:,} "
             'besides the kernel; allow more, or ask for outputs="trace"'
         )
-    most = min(LARGEST_PIECE, FORMING // max(1, each.forming), max_memory // (3 * working))
+    beside_all = (max_memory - num_examples * each.factors) // working  # with the factors of all examples held
+    most = min(LARGEST_PIECE, FORMING // max(1, each.forming), max(beside_all, max_memory // (3 * working)))
     size = max(1, min(num_examples, most))
+    size = -(-num_examples // -(-num_examples // size))  # as many pieces, of one size
     held = (max_memory - size * working) // (size * max(1, each.factors))
     return size, max(1, held)

@@ -18,7 +18,7 @@ from overparam.measure.calls import Use
 from overparam.measure.examples import cast
 from overparam.measure.problem import HALF, NO_HOOKS, evaluating
 from overparam.measure.refusals import refuse_coupled, refuse_non_finite, refuse_parameters
-from overparam.measure.sensitivities import COUPLED, Network, sensitivities
+from overparam.measure.sensitivities import COUPLED, Network, one_by_one, sensitivities
 from overparam.precision import full_precision
 
 
@@ -89,7 +89,7 @@ def planned(network: Network) -> Network:
         names = tuple(use.names for use in uses)
         batched = _at_once(outputs, uses)
         if not batched:
-            sensitivities(outputs, [use.tap for use in uses], batched=False)
+            next(one_by_one(outputs, [use.tap for use in uses]))
     except RuntimeError:  # a model that takes gradients or transforms of its own inside
         return network.without(network.trainable)
     refuse_coupled(plain, again.detach()[:2], COUPLED)
@@ -114,11 +114,16 @@ def _axis(use: Use, other: Use) -> int | None:
 
 
 def _at_once(outputs: Tensor, uses: Sequence[Use]) -> bool:
-    """Whether all outputs can be differentiated in one pass: no operation falls back to a loop or fails."""
+    """Whether all outputs are differentiated in one pass: no operation falls back to a loop or fails.
+
+    Nor where layers give images: convolutions are no faster together, and what they give must be laid out anew.
+    """
+    if any(use.tap.ndim > 3 for use in uses):
+        return False
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            sensitivities(outputs, [use.tap for use in uses], batched=True, keep=True)
+            sensitivities(outputs, [use.tap for use in uses], keep=True)
     except (RuntimeError, UserWarning):
         return False
     return True

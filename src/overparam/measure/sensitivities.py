@@ -6,7 +6,7 @@ Parameters that fail go by their Jacobian, which is had example by example and i
 """
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -101,27 +101,44 @@ class Network:
             ValueError: an example's outputs change with the others in its batch, or from pass to pass.
         """
         outputs, counted = self.counted(x)
-        back = sensitivities(outputs, [use.tap for use, _ in counted], self.batched)
+        back = self._back(outputs, counted)
         chosen, cotangent = drawn(outputs)
         found: list[Factor] = []
         squares: dict[Names, float] = {}
         for use, axis in counted:  # a layer's sensitivities are let go as soon as its factor is formed
-            feature = feature_of(use, back.pop(0), axis, len(x))
-            squares[use.names] = feature.square_along(chosen, cotangent)
-            found += factors(feature, kind)
+            part = back.pop(0)
+            feature = feature_of(use, part, axis, len(x)) if isinstance(part, Tensor) else part
+            formed = factors(feature, kind)
+            squares[use.names] = sum(each.square_along(len(x), chosen, cotangent) for each in formed)
+            found += formed
         self._check(x[chosen], outputs.detach()[chosen], cotangent, squares)
         return [*found, *(factors(Rows(self.jacobian(x)), kind) if self.by_jacobian else [])]
 
-    def _check(self, x: Tensor, outputs: Tensor, cotangent: Tensor, squares: Mapping[Names, float]) -> None:
-        """Outputs and squared lengths of derivatives against those by autograd alone.
+    def _back(self, outputs: Tensor, counted: Sequence[tuple[Use, int]]) -> list[Tensor | Rows]:
+        """Sensitivities (C, *tap) of each use, or what is summed of them already."""
+        taps = [use.tap for use, _ in counted]
+        if self.batched:
+            return [*sensitivities(outputs, taps)]
+        found: list[Tensor | list[Tensor]] = [
+            [] if use.summed else _by_examples(use.tap, outputs.shape[1]) for use, _ in counted
+        ]
+        for c, parts in enumerate(one_by_one(outputs, taps)):
+            for (use, axis), whole, part in zip(counted, found, parts, strict=True):
+                if isinstance(whole, Tensor):
+                    whole[c] = part
+                else:
+                    (rows,) = feature_of(use, part.unsqueeze(0), axis, len(outputs)).rows()
+                    whole.append(rows)
+        return [whole if isinstance(whole, Tensor) else Rows(torch.cat(whole, dim=1)) for whole in found]
 
-        The outputs also by halves: an example's must be the same whoever is in its batch.
+    def _check(self, x: Tensor, outputs: Tensor, cotangent: Tensor, squares: Mapping[Names, float]) -> None:
+        """Outputs and squared lengths of derivatives against those by autograd alone, on two halves of the examples.
+
+        By halves because an example's outputs must be the same whoever is in its batch.
         """
-        if len(x) > 1:
-            refuse_coupled(outputs, torch.cat([self.outputs(half) for half in x.chunk(2)]), COUPLED)
         leaves = {name: self.trainable[name].detach().requires_grad_() for names in squares for name in names}
         with torch.enable_grad():
-            again = self.outputs(x, leaves)
+            again = torch.cat([self.outputs(half, leaves) for half in x.chunk(2)])
             along = (again * cotangent).sum()
         refuse_coupled(outputs, again.detach(), COUPLED)
         true = _squared_lengths(along, leaves) if along.requires_grad else dict.fromkeys(leaves, 0.0)
@@ -176,12 +193,12 @@ def _flat_gradient(output: Tensor, leaves: Mapping[str, Tensor]) -> Tensor:
     return torch.cat([(part.to_dense() if part.is_sparse else part).flatten() for part in parts])
 
 
-def drawn(outputs: Tensor) -> tuple[Tensor, Tensor]:
+def drawn(outputs: Tensor) -> tuple[Tensor | slice, Tensor]:
     """Which examples are checked, and along which direction (m, C)."""
     generator = torch_generator(0, "checked")
-    chosen = torch.randperm(len(outputs), generator=generator)[:CHECKED]
-    cotangent = torch.randn(len(chosen), outputs.shape[1], generator=generator, dtype=torch.float64)
-    return chosen.to(outputs.device), cotangent.to(outputs)
+    chosen = torch.randperm(len(outputs), generator=generator)[:CHECKED].to(outputs.device)
+    cotangent = torch.randn(len(chosen), outputs.shape[1], generator=generator, dtype=torch.float64).to(outputs)
+    return (slice(None) if len(chosen) == len(outputs) else chosen), cotangent
 
 
 def feature_of(use: Use, sensitivity: Tensor, axis: int, num_examples: int) -> Feature:
@@ -201,22 +218,30 @@ def _squared_lengths(output: Tensor, leaves: Mapping[str, Tensor]) -> dict[str, 
     return {name: float(torch.linalg.vector_norm(part)) ** 2 for name, part in zip(leaves, dense, strict=True)}
 
 
-def sensitivities(outputs: Tensor, taps: Sequence[Tensor], batched: bool, keep: bool = False) -> list[Tensor]:
+def sensitivities(outputs: Tensor, taps: Sequence[Tensor], keep: bool = False) -> list[Tensor]:
     """`∂f_c/∂tap`, (C, *tap) each; an example's outputs depend on its own part of a tap alone."""
     num_outputs = outputs.shape[1]
-    if not taps:
-        return []
-    if not outputs.requires_grad:
+    if not taps or not outputs.requires_grad:
         return [tap.new_zeros(num_outputs, *tap.shape) for tap in taps]
-    units = torch.eye(num_outputs, dtype=outputs.dtype, device=outputs.device)
-    if batched:
-        each = units.unsqueeze(1).expand(-1, len(outputs), -1)
-        found = torch.autograd.grad(
-            outputs, list(taps), each, retain_graph=keep, is_grads_batched=True, materialize_grads=True
-        )
-        return list(found)
-    rows = []
-    for unit in units:
-        each = unit.expand_as(outputs)
-        rows.append(torch.autograd.grad(outputs, list(taps), each, retain_graph=True, materialize_grads=True))
-    return [torch.stack(parts) for parts in zip(*rows, strict=True)]
+    units = torch.eye(num_outputs, dtype=outputs.dtype, device=outputs.device).unsqueeze(1)
+    each = units.expand(-1, len(outputs), -1)
+    return list(
+        torch.autograd.grad(outputs, list(taps), each, retain_graph=keep, is_grads_batched=True, materialize_grads=True)
+    )
+
+
+def one_by_one(outputs: Tensor, taps: Sequence[Tensor]) -> Iterator[Sequence[Tensor]]:
+    """The same for one output after the other, *tap each."""
+    for c in range(outputs.shape[1]):
+        if not taps or not outputs.requires_grad:
+            yield [torch.zeros_like(tap) for tap in taps]
+        else:
+            unit = torch.zeros_like(outputs)
+            unit[:, c] = 1.0
+            yield torch.autograd.grad(outputs, list(taps), unit, retain_graph=True, materialize_grads=True)
+
+
+def _by_examples(tap: Tensor, num_outputs: int) -> Tensor:
+    """Room for (C, *tap) in which the outputs of an example lie together, as they are multiplied."""
+    lead = tap.shape[:1]
+    return tap.new_empty(*lead, num_outputs, *tap.shape[1:]).movedim(len(lead), 0)

@@ -8,7 +8,7 @@ import polars as pl
 from overparam.analyse.frame import Reading
 from overparam.analyse.joint import Correlation, correlations
 from overparam.finite import finite
-from overparam.specs.estimand import Concordance, Difference, Every, Mean, Slope
+from overparam.specs.estimand import Concordance, pointed_at
 from overparam.specs.study import Design
 
 
@@ -39,15 +39,6 @@ def claimed_arms(design: Design) -> tuple[str, ...]:
     first: list[str] = []
     others: list[str] = []
     for claim in design.claims:
-        match claim.estimand:
-            case Concordance(arm=arm):
-                first.append(arm)
-            case Slope(arm=arm):
-                others.append(arm)
-            case Mean(at=at):
-                others.append(at.arm)
-            case Difference(a=a, b=b):
-                others += [a.arm, b.arm]
-            case Every(parts=parts):
-                others += [point.arm for part in parts for point in (part.a, part.b)]
+        points, arms, _ = pointed_at(claim.estimand)
+        (first if isinstance(claim.estimand, Concordance) else others).extend([*arms, *(point.arm for point in points)])
     return tuple(dict.fromkeys(first + others))

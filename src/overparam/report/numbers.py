@@ -3,10 +3,10 @@
 import math
 import re
 
-from overparam.specs.estimand import Concordance, Difference, Estimand, Every, Mean, Slope
+from overparam.specs.estimand import Concordance, Difference, Estimand, Every, Mean, Peak, PeakPlace, Slope
 
-# "points", "loss", "plain", these also "per doubling"; "factor", "exponent", "Kendall's τ"; of a mean "%", "mean loss"
-# and "mean"
+# "points", "loss", "plain", these also "per doubling"; "factor", "exponent", "doublings", "Kendall's τ"; of a mean "%",
+# "mean loss" and "mean"
 Unit = str
 LOSSES = ("train_loss", "test_loss")
 
@@ -66,8 +66,10 @@ def unit(estimand: Estimand) -> Unit:
             return "exponent"
         case Mean(metric=metric):
             return _of_mean(metric)
-        case Difference(metric=metric):
+        case Difference(metric=metric) | Peak(metric=metric):
             return _of_metric(metric)
+        case PeakPlace():
+            return "doublings"
         case Slope(metric=metric):
             return f"{_of_metric(metric)} per doubling".removeprefix("plain ")
 
@@ -97,6 +99,10 @@ def averaged(estimand: Estimand) -> str:
             return "paired difference of the weakest part"
         case Slope(scale=scale):
             return f"{'exponent' if scale == 'log' else 'slope'} fitted to each seed"
+        case Peak():
+            return "weaker side of the peak, rise or fall, in each seed, between levels that the other seeds chose"
+        case PeakPlace():
+            return "doublings of level to the peak of each seed"
         case Mean():
             return "value of each seed"
         case Difference():

@@ -5,6 +5,8 @@ from overparam.specs.estimand import Difference as Difference
 from overparam.specs.estimand import Every as Every
 from overparam.specs.estimand import Mean as Mean
 from overparam.specs.estimand import Metric as Metric
+from overparam.specs.estimand import Peak as Peak
+from overparam.specs.estimand import PeakPlace as PeakPlace
 from overparam.specs.estimand import Point as Point
 from overparam.specs.estimand import Slope as Slope
 from overparam.specs.kernel_probe import AnalyticKernel as AnalyticKernel

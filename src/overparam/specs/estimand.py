@@ -80,7 +80,44 @@ class Concordance(Spec):
     arm: str
 
 
-PerSeed = Mean | Difference | Slope | Concordance  # what has one value per seed
+class Peak(Spec):
+    """A valley, a peak and a valley of `metric` along the levels of an arm, chosen on all seeds but one.
+
+    Its values are of the seed that was left out: the rise to the peak or the fall from it, whichever has less
+    evidence. Both must pass a test of their own. A peak of the error is a trough of an accuracy: `trough=True` turns it
+    over. Only `levels` enter; without them all levels do that are numbers.
+    """
+
+    kind: Literal["peak"] = "peak"
+    metric: Metric
+    arm: str
+    trough: bool = False
+    levels: tuple[PositiveFloat, ...] | None = None
+
+    @field_validator("levels")
+    @classmethod
+    def _levels_have_an_inside(cls, levels: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if levels is not None and (len(levels) < 3 or len(set(levels)) < len(levels)):
+            raise ValueError("the levels of a peak must be at least three, each given once")
+        return levels
+
+
+class PeakPlace(Spec):
+    """log2 of the level of each seed's most prominent peak over another level: how many doublings it lies beyond that.
+
+    The other level is where `other` first reaches `reaches` in that seed (between levels by `ln level`), or, without
+    `other`, the level `reaches` itself.
+    """
+
+    kind: Literal["peak_place"] = "peak_place"
+    metric: Metric
+    arm: str
+    trough: bool = False
+    other: Metric | None = None
+    reaches: PositiveFloat
+
+
+PerSeed = Mean | Difference | Slope | Concordance | Peak | PeakPlace  # what has one value per seed
 Estimand = Annotated[PerSeed | Every, Field(discriminator="kind")]
 
 
@@ -91,10 +128,10 @@ def pointed_at(estimand: Estimand) -> tuple[list[Point], list[str], list[Metric]
             return [at], [], [metric]
         case Difference(metric=metric, a=a, b=b, other=other):
             return [a, b], [], [metric] if other is None else [metric, other]
-        case Slope(metric=metric, arm=arm, levels=levels):
+        case Slope(metric=metric, arm=arm, levels=levels) | Peak(metric=metric, arm=arm, levels=levels):
             return [Point(arm=arm, level=level) for level in levels or ()], [arm], [metric]
-        case Concordance(metric=metric, other=other, arm=arm):
-            return [], [arm], [metric, other]
+        case Concordance(metric=metric, other=other, arm=arm) | PeakPlace(metric=metric, other=other, arm=arm):
+            return [], [arm], [metric] if other is None else [metric, other]
         case Every(parts=parts):
             found = [pointed_at(part) for part in parts]
             return [p for points, _, _ in found for p in points], [], [m for _, _, metrics in found for m in metrics]

@@ -51,6 +51,10 @@ class Measured(Spec):
         """Cost in forward passes over the examples, for plans."""
         raise NotImplementedError
 
+    def solve_seconds(self, num_examples: int) -> float:
+        """What dense algebra on these examples costs besides, whatever the network."""
+        return 0.0
+
 
 def probe_id(probe: Measured) -> str:
     """32 hexadecimal digits that name a probe with its settings and semantics."""
