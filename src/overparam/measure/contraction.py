@@ -7,6 +7,7 @@ the layer has inputs, writing the derivatives out first is cheaper. Both forms a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -36,10 +37,13 @@ class Factor:
 
     def square_along(self, num_examples: int, chosen: Tensor | slice, cotangent: Tensor) -> float:
         """`‖Σ_ic v_ic ∂f_c(x_i)/∂θ‖²` over the chosen examples, v the cotangent (m, C)."""
-        right = self.right.reshape(len(self.right), num_examples, cotangent.shape[1], -1)[:, chosen]
+        right = self.right.reshape(len(self.right), num_examples, cotangent.shape[1], -1)
         if self.left is None:
-            return _square(cotangent.flatten() @ right[0].flatten(0, 1))
-        back, left = torch.einsum("tncq,nc->tnq", right, cotangent).flatten(0, 1), self.left[:, chosen].flatten(0, 1)
+            everywhere = cotangent.new_zeros(right.shape[1:3])
+            everywhere[chosen] = cotangent
+            return _square(everywhere.flatten() @ right[0].flatten(0, 1))
+        back = torch.einsum("tncq,nc->tnq", right[:, chosen], cotangent).flatten(0, 1)
+        left = self.left[:, chosen].flatten(0, 1)
         if left.is_floating_point():
             weight = back.T @ left
         else:
@@ -84,8 +88,10 @@ def fill(kernel: Tensor, a: Sequence[Factor], b: Sequence[Factor], each: int, sy
 
 
 def _steps(start: int, stop: int, size: int) -> list[tuple[int, int]]:
-    size = max(1, size)
-    return [(each, min(each + size, stop)) for each in range(start, stop, size)]
+    """Steps of about the size, all alike: a thin last one would be slow."""
+    count = max(1, round((stop - start) / max(1, size)))
+    bounds = [start + (stop - start) * i // count for i in range(count + 1)]
+    return list(pairwise(bounds))
 
 
 def _accumulate(tile: Tensor, a: Factor, b: Factor, each: int) -> None:

@@ -47,9 +47,12 @@ def footprint(network: Network, outputs: Outputs) -> Footprint:
         taken += sum(each.num_bytes for each in factors(feature, outputs))
         back += _bytes(zero)
         parts = (feature.left, feature.right) if isinstance(feature, Outer) else feature.rows()
-        largest = max(largest, sum(_bytes(part) for part in parts))
+        laid_out = 2 * sum(_bytes(part) for part in parts)
+        if isinstance(feature, Outer) and not network.batched:  # what comes back lies as it is multiplied
+            laid_out -= _bytes(feature.right)
+        largest = max(largest, laid_out)
     normalized = sum(_bytes(use.x) for use, _ in counted if use.summed)
-    forming = saved + normalized + back + (back if network.batched else back // found.shape[1]) + 2 * largest
+    forming = saved + normalized + back + (back if network.batched else back // found.shape[1]) + largest
     if network.by_jacobian:
         rows = _bytes(found) * sum(network.trainable[name].numel() for name in network.by_jacobian)
         taken += rows
