@@ -143,7 +143,7 @@ def compare(name: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def shown(row: dict[str, Any]) -> str:
-    ratio = f"{row['ratio']:#.3g}× ({row['torch_func_seconds']:.2f} s)" if "ratio" in row else "does not fit"
+    ratio = f"{row['ratio']:.3g}× ({row['torch_func_seconds']:.2f} s)" if "ratio" in row else "does not fit"
     if row["case"] in TARGET:
         ratio += f", aim {TARGET[row['case']]:g}×"
     apart = f"{row['apart']:.0e}" if "apart" in row else ""
