@@ -2,6 +2,7 @@
 
 import signal
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -119,6 +120,15 @@ def test_a_lost_run_is_tried_once_more(tmp_path: Path, losses: int, finished: in
     assert work(plan, FakeBackend(lose={run_id(spec()): losses})).finished == finished
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C reaches the process, which a shell turns off for what it starts in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_lets_running_work_end_and_starts_nothing(tmp_path: Path) -> None:
     backend = FakeBackend()
     backend.interrupt_at = 2
@@ -128,6 +138,7 @@ def test_an_interrupt_lets_running_work_end_and_starts_nothing(tmp_path: Path) -
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_second_ctrl_c_raises() -> None:
     with interrupts_counted() as pressed:
         signal.raise_signal(signal.SIGINT)

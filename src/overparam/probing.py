@@ -14,6 +14,7 @@ from overparam.execution import Execution
 from overparam.finite import finite
 from overparam.kernel_probing import kernel_rows
 from overparam.measure.eigenvalues import top_eigenvalues
+from overparam.measure.fitted import fit_by_label, selected
 from overparam.measure.flatness import relative_flatness
 from overparam.measure.perturbation import perturbation_curve
 from overparam.measure.problem import Problem, opened
@@ -24,6 +25,7 @@ from overparam.measure.trace import hessian_trace
 from overparam.numerics import settled
 from overparam.rng.torch_generators import torch_generator
 from overparam.session import Interrupted, Session
+from overparam.specs.fit_probe import Fitted
 from overparam.specs.kernel_probe import KernelProbe
 from overparam.specs.probe import (
     Eigenvalues,
@@ -113,7 +115,19 @@ def _at(run: Run, probe: Measured, step: int) -> Values:
     model = session.model()
     model.load_state_dict({**state.weights, **state.buffers})
     x, y = (part[: probe.num_examples] for part in session.train)
+    if isinstance(probe, Fitted):
+        return _fitted(run, session, model, (x, y))
     return _values(probe, model, run.spec.train.loss, (x, y))
+
+
+def _fitted(run: Run, session: Session, model: nn.Module, data: Batch) -> Values:
+    """By label, and what other choices of the moment would have reported of the whole run."""
+    (x, y), examples = data, session.examples
+    true_y = torch.from_numpy(examples.clean_train_y)[: len(y)].to(y.device)
+    wrong = torch.zeros(len(examples.clean_train_y), dtype=torch.bool)
+    wrong[torch.from_numpy(examples.flipped)] = True
+    by_label = fit_by_label(model, x, y, true_y, wrong[: len(y)].to(y.device), run.spec.train.loss)
+    return by_label | selected(run.result["curves"])
 
 
 def _values(probe: Measured, model: nn.Module, loss: Any, data: Batch) -> Values:

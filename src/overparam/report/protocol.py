@@ -33,7 +33,8 @@ def shared(design: Design) -> list[tuple[str, str]]:
     keys = [
         key for key in (specs[0] if specs else ()) if key != "seed" and all(s.get(key) == specs[0][key] for s in specs)
     ]
-    return [(key, specs[0][key]) for key in keys]
+    own = {"data.data_seed": "the seed of the run"} if design.data_varies else {}
+    return [(key, own.get(key, specs[0][key])) for key in keys]
 
 
 def by_arm(arm: Arm, design: Design) -> list[tuple[str, str]]:

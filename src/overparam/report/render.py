@@ -23,6 +23,7 @@ from overparam.report.landscape import landscape_drawings
 from overparam.report.measurements import correlated, readings_json
 from overparam.report.scaling import scaling, scalings
 from overparam.report.templates import environment
+from overparam.report.theory import least_squares
 from overparam.specs.study import Preset, Study
 from overparam.store.store import replace_bytes
 from overparam.version import __version__
@@ -172,10 +173,11 @@ def _scaling(result: StudyResult, out_dir: Path) -> dict[str, Any] | None:
 
 
 def _drawings(result: StudyResult, out_dir: Path) -> list[dict[str, Any]]:
-    """Figures of the measurements, if there are any."""
+    """What theory says, and figures of the measurements, if there are any."""
     design, name = result.study.designs[result.preset], numbers.stem(result.study.name)
-    drawings = landscape_drawings(result.study.factor, design, result.frame, result.readings)
-    if drawings:
+    measured = landscape_drawings(result.study.factor, design, result.frame, result.readings)
+    drawings = [*([least_squares()] if result.study.theory else []), *measured]
+    if measured:
         _write(out_dir / "data" / f"{name}_measurements.json", readings_json(result.readings))
     return [
         {"alt": each.alt, "caption": each.caption, "art": _drawn(each.figure, f"{name}_{each.name}", out_dir)}

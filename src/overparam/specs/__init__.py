@@ -9,6 +9,7 @@ from overparam.specs.estimand import Peak as Peak
 from overparam.specs.estimand import PeakPlace as PeakPlace
 from overparam.specs.estimand import Point as Point
 from overparam.specs.estimand import Slope as Slope
+from overparam.specs.fit_probe import Fitted as Fitted
 from overparam.specs.kernel_probe import AnalyticKernel as AnalyticKernel
 from overparam.specs.kernel_probe import KernelProbe as KernelProbe
 from overparam.specs.kernel_probe import Linearization as Linearization

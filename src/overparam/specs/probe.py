@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from overparam.identity import Spec
+from overparam.specs.fit_probe import Fitted
 from overparam.specs.kernel_probe import (
     AnalyticKernel,
     Linearization,
@@ -162,7 +163,8 @@ Probe = Annotated[
     | AnalyticKernel
     | Linearization
     | TraceRegression
-    | Taylor,
+    | Taylor
+    | Fitted,
     Field(discriminator="kind"),
 ]
 

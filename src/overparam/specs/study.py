@@ -79,7 +79,9 @@ class Cell(NamedTuple):
 
 
 class Design(Spec):
-    """A study at one preset."""
+    """A study at one preset. With `data_varies` a seed also draws its own data, the same for all arms and levels:
+    subset, wrong labels, generated sample.
+    """
 
     seeds: tuple[int, ...]
     arms: tuple[Arm, ...]
@@ -88,6 +90,7 @@ class Design(Spec):
     caption: str
     probings: tuple[Probing, ...] = ()
     panels: tuple[Panel, ...] = ()
+    data_varies: bool = False
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -140,7 +143,8 @@ class Design(Spec):
         for arm in self.arms:
             for level in arm.levels:
                 for seed in self.seeds:
-                    spec = level.spec.model_copy(update={"seed": seed})
+                    data = {"data": level.spec.data.model_copy(update={"data_seed": seed})} if self.data_varies else {}
+                    spec = level.spec.model_copy(update={"seed": seed, **data})
                     yield Cell(arm.name, level.level, seed, spec)
 
     def probes_of(self, cell: Cell) -> tuple[Measured, ...]:
@@ -155,7 +159,7 @@ class Design(Spec):
 
 
 class Study(Spec):
-    """A question and how it is answered at each preset."""
+    """A question and how it is answered at each preset, beside a theory that the report can draw."""
 
     name: str
     title: str
@@ -163,3 +167,4 @@ class Study(Spec):
     background: str
     factor: str
     designs: dict[Preset, Design]
+    theory: Literal["least_squares"] | None = None
