@@ -27,7 +27,7 @@ MLP_STEP = {8: 0.00035, 32: 0.00037, 128: 0.0006, 500: 0.0008, 1297: 0.0013}
 MLP_OVERHEAD, MLP_FLOPS = 0.0004, 60e9  # of a step of any other MLP: seconds, and FLOPs per second of one core
 EVALUATED = {("cnn", "cifar10"): 1 / 8_500, ("cnn", "digits"): 1 / 60_000, ("mlp", "digits"): 1 / 500_000}
 NUM_TEST = {"digits": 500, "cifar10": 10_000, "mnist": 10_000}
-INPUTS = {"digits": (8, 8), "mnist": (28, 28)}
+INPUTS = {"digits": (8, 8), "mnist": (28, 28), "mnist1d": (40,)}
 
 
 def reference(spec: RunSpec, num_train: int) -> Throughput:
@@ -43,7 +43,7 @@ def reference(spec: RunSpec, num_train: int) -> Throughput:
 
 def fake_examples(spec: DataSpec, data_dir: Path | None) -> SimpleNamespace:
     num_train = spec.num_train or KNOWN_NUM_TRAIN[spec.name]
-    splits = {"train": num_train, "val": 0, "test": NUM_TEST[spec.name]}
+    splits = {"train": num_train, "val": 0, "test": spec.num_test or NUM_TEST[spec.name]}
     return SimpleNamespace(**{name: SimpleNamespace(y=np.empty(size)) for name, size in splits.items()})
 
 
