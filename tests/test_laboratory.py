@@ -62,7 +62,7 @@ def test_what_a_study_compares_cannot_be_set(change: dict[str, object], message:
 
 
 def test_an_override_that_no_run_uses_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="train.steps: no run of this study uses it"):
+    with pytest.raises(ValueError, match="train.steps: no run uses it .study runs"):
         op.run([spec(0)], store=tmp_path, overrides={"train.steps": 5})
 
 

@@ -60,32 +60,43 @@ def of_design(study: Study, preset: Preset, design: Design, overrides: Sequence[
     Raises:
         ValueError: an assignment is wrong, no run uses it, or it would change what the study compares.
     """
-    design = overridden(design, overrides)
+    design = overridden(design, overrides, study.name)
     study = study.model_copy(update={"designs": {**study.designs, preset: design}})
     return Experiment(study, preset, design, tuple(design.cells()), tuple(overrides))
 
 
-def overridden(design: Design, overrides: Sequence[str]) -> Design:
+def overridden(design: Design, overrides: Sequence[str], study: str) -> Design:
     """The design with assignments applied to its levels, or every error at once."""
     assignments = parse_assignments(overrides)
     places = [(arm, level) for arm in design.arms for level in arm.levels]
     unused = [a for a in assignments if not any(_uses(level, a, assignments) for _, level in places)]
     problems: dict[str, list[str]] = {problem: [] for arm in design.arms for problem in _compared(arm, assignments)}
     changed: dict[str, list[Level]] = {arm.name: [] for arm in design.arms}
-    for number, (arm, level) in enumerate(places):
-        mine = [a for a in assignments if _uses(level, a, assignments) or (number == 0 and a in unused)]
+    for problem in _errors(places[0][1].spec, unused):
+        problems.setdefault(problem, [])
+    for arm, level in places:
+        mine = [a for a in assignments if _uses(level, a, assignments)]
         try:
             changed[arm.name].append(level.model_copy(update={"spec": apply(level.spec, mine)}))
         except OverrideError as error:
             for problem in error.problems:
                 problems.setdefault(problem, []).append(f" (arm {arm.name}, level {level_text(level.level)})")
     if not problems and unused:
-        problems = {f"{path}: no run of this study uses it": [] for path, _ in unused}
+        problems = {f"{path}: no run uses it (study {study})": [] for path, _ in unused}
     if problems:
         raise OverrideError(problem + "".join(where if len(where) == 1 else ()) for problem, where in problems.items())
     arms = (arm.model_copy(update={"levels": tuple(changed[arm.name])}) for arm in design.arms)
     claims = (claim.model_copy(update={"comparable": claim.comparable and not overrides}) for claim in design.claims)
     return design.model_copy(update={"arms": tuple(arms), "claims": tuple(claims)})
+
+
+def _errors(spec: RunSpec, assignments: Sequence[Assignment]) -> tuple[str, ...]:
+    """What is wrong with assignments in themselves, such as a misspelled name."""
+    try:
+        apply(spec, assignments)
+    except OverrideError as error:
+        return error.problems
+    return ()
 
 
 def _uses(level: Level, assignment: Assignment, assignments: Sequence[Assignment]) -> bool:
