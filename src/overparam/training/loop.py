@@ -12,10 +12,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from overparam.measure.losses import batch_mean
 from overparam.measure.risk import risk
 from overparam.specs.run import TrainSpec
-from overparam.training.optim import build_optimizer, set_lr
+from overparam.training.gradients import gradient_of
+from overparam.training.optim import build_optimizer, set_lr, update_of
 from overparam.training.state import State, capture, restore
 from overparam.training.timetable import Timetable
 
@@ -137,19 +137,11 @@ class _Run:
         """Update from `step` to `until`; the mode is set anew because a caller may have left another one."""
         self.model.train()
         losses = []
+        gradient, update = gradient_of(self.model, self.spec), update_of(self.optimizer)
         for current in range(step, until):
-            x, y = self.batch(current)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss = batch_mean(self.spec.loss, self.model(x), y)
-            self.scaled(loss).backward()  # type: ignore[no-untyped-call]
-            self.optimizer.step()
-            losses.append(loss.detach())
+            losses.append(gradient(*self.batch(current)))
+            update()
         self.note(step, torch.stack(losses).cpu())
-
-    def scaled(self, loss: Tensor) -> Tensor:
-        """The loss that is descended: divided by α² where outputs are multiplied by α."""
-        alpha = self.spec.lazy_scale
-        return loss if alpha is None else loss / alpha**2
 
     def note(self, step: int, losses: Tensor) -> None:
         """Keep the batch losses since the last check, the last finite one, and when they stopped being finite."""
