@@ -158,9 +158,7 @@ def _values(probe: Measured, model: nn.Module, loss: Any, data: Batch) -> Values
             flat = relative_flatness(model, loss, data, probes=probe.probes, generator=generator)
             return {"relative_flatness": flat.value, "lower": flat.lower, "upper": flat.upper, "status": flat.status}
         case SpectralDensity():
-            density = spectral_density(model, loss, data, steps=probe.steps, probes=probe.probes, generator=generator)
-            sizes = {"num_parameters": density.num_parameters, "num_products": density.num_products}
-            return {"nodes": density.nodes.tolist(), "weights": density.weights.tolist(), **sizes}
+            return _density(probe, model, loss, data, generator)
         case Surface():
             surface = loss_surface(model, loss, data, span=probe.span, points=probe.points, generator=generator)
             return {"coordinates": surface.coordinates.tolist(), "losses": surface.losses.tolist()}
@@ -199,6 +197,16 @@ def _eigenvalues(probe: Eigenvalues, model: nn.Module, loss: Any, data: Batch, g
         "status": found.status,
         "num_products": found.num_products,
     }
+
+
+def _density(probe: SpectralDensity, model: nn.Module, loss: Any, data: Batch, generator: torch.Generator) -> Values:
+    found = spectral_density(model, loss, data, steps=probe.steps, probes=probe.probes, generator=generator)
+    sizes = {"num_parameters": found.num_parameters, "num_products": found.num_products}
+    values = {"nodes": found.nodes.tolist(), "weights": found.weights.tolist(), **sizes}
+    if probe.prior_precision is None:
+        return values
+    effective = found.effective_dimension(probe.prior_precision).value
+    return values | {"effective_parameters": effective, "num_parameters": float(found.num_parameters)}
 
 
 def softmax_variance(problem: Problem) -> float:

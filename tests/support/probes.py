@@ -24,5 +24,6 @@ ALL: tuple[Measured, ...] = (
     WorstCase(num_examples=50, radius=0.01, norm="l2", adaptive=True, steps=3),
     RelativeFlatness(num_examples=50, probes=4),
     SpectralDensity(num_examples=50, steps=5),
+    SpectralDensity(num_examples=50, steps=5, prior_precision=0.02),
     Surface(num_examples=50, points=3),
 )

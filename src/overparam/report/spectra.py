@@ -39,7 +39,8 @@ def spectra(material: Material) -> Drawing | None:
 
 
 def _wanted(probe: Measured) -> bool:
-    return isinstance(probe, SpectralDensity)
+    """Spectra that were measured to be seen, not for their number of effective parameters, which has a panel."""
+    return isinstance(probe, SpectralDensity) and probe.prior_precision is None
 
 
 def resolution(nodes: Sequence[float], weights: Sequence[float]) -> float:

@@ -1,6 +1,7 @@
 """Probes of the curvature around a trained network, and which probes there are."""
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
@@ -119,14 +120,24 @@ class RelativeFlatness(Measured):
 
 
 class SpectralDensity(Measured):
-    """Nodes and weights of the Hessian's spectrum."""
+    """Nodes and weights of the Hessian's spectrum.
 
+    With a `prior_precision` c, in the unit of the eigenvalues, also the effective parameters `Σ λ/(λ + c)` over the
+    positive ones (MacKay 1992), beside the number of all parameters.
+    """
+
+    neutral: ClassVar[Mapping[str, Any]] = {"prior_precision": None}
     kind: Literal["density"] = "density"
     steps: PositiveInt = 40
     probes: int = Field(default=2, ge=2)
+    prior_precision: PositiveFloat | None = None
 
     @property
     def metrics(self) -> tuple[str, ...]:
+        return () if self.prior_precision is None else ("effective_parameters", "num_parameters")
+
+    @property
+    def ranked(self) -> tuple[str, ...]:
         return ()
 
     @property

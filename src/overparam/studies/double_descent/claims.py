@@ -8,6 +8,7 @@ from overparam.specs import Claim, Peak, PeakPlace, Slope
 from overparam.specs.estimand import Estimand
 
 PUBLISHED, CLEAN, NOISY, EQUAL_LOSS, CNN_ARM = "published", "clean", "noisy", "equal_loss", "cnn"
+EPOCHS, SAMPLES = "epochs", "samples"
 FITTED = 0.99  # of the given labels: the interpolation threshold
 # Test accuracy by width on 10,000 MNIST images. Source: arXiv:2604.07603, two seeds.
 PAPER = {8: 0.897, 16: 0.934, 32: 0.954, 64: 0.961, 128: 0.967, 256: 0.967, 512: 0.969, 1024: 0.968}
@@ -147,6 +148,36 @@ def _others() -> tuple[Claim, ...]:
             "With wrong labels the lowest test error of all evaluations along a run, which selects on the test set, "
             "still falls, rises and falls again with width.",
             Peak(metric="best_test_accuracy", arm=NOISY, trough=True),
+            0.01,
+            confirmatory=False,
+        ),
+        _peak(
+            "stopping early keeps the peak",
+            "With wrong labels the test error at the lowest validation loss of a run, with right labels, still falls, "
+            "rises and falls again with width.",
+            Peak(metric="early_stopped_test_accuracy", arm=NOISY, trough=True),
+            0.01,
+            confirmatory=False,
+        ),
+        _peak(
+            "the effective parameters peak",
+            "With 15 % wrong labels the effective parameters of the trained network rise and fall again with width.",
+            Peak(metric="effective_parameters", arm=NOISY),
+            10.0,
+            confirmatory=False,
+        ),
+        _peak(
+            "the error peaks along training",
+            "With 15 % wrong labels the test error of one wide network falls, rises and falls again with epochs.",
+            Peak(metric="test_accuracy", arm=EPOCHS, trough=True),
+            0.01,
+            confirmatory=False,
+        ),
+        _peak(
+            "more data hurts",
+            "With 15 % wrong labels and one width the test error falls, rises and falls again with the number of "
+            "training examples.",
+            Peak(metric="test_accuracy", arm=SAMPLES, trough=True),
             0.01,
             confirmatory=False,
         ),
