@@ -26,7 +26,7 @@ def paper_slope() -> float:
 
 def claims(arms: Collection[str], beyond_width: float, comparable: bool = False) -> tuple[Claim, ...]:
     """The claims about the arms that a preset has; `beyond_width` is that of as many parameters as n·K."""
-    every = (*_published(comparable), *_peaks(), *_places(beyond_width), *_curvature(), *_others())
+    every = (*_published(comparable), *_peaks(), *_places(beyond_width), *_curvature(), *_others(), *_effective())
     return tuple(claim for claim in every if getattr(claim.estimand, "arm", "") in arms)
 
 
@@ -135,57 +135,60 @@ def _curvature() -> tuple[Claim, ...]:
 
 
 def _others() -> tuple[Claim, ...]:
-    return (
-        _peak(
+    """Other choices of the moment, other axes, other networks."""
+    wrong, again = "With 15 % wrong labels", "falls, rises and falls again with"
+    described: tuple[tuple[str, str, str, str, float], ...] = (
+        (
             "the published curve has a peak",
-            "Under the published protocol on MNIST the test error falls, rises and falls again with width.",
-            Peak(metric="test_accuracy", arm=PUBLISHED, trough=True),
+            f"Under the published protocol on MNIST the test error {again} width.",
+            PUBLISHED,
+            "test_accuracy",
             0.005,
-            confirmatory=False,
         ),
-        _peak(
+        (
             "the best epoch has a peak",
-            "With wrong labels the lowest test error of all evaluations along a run, which selects on the test set, "
-            "still falls, rises and falls again with width.",
-            Peak(metric="best_test_accuracy", arm=NOISY, trough=True),
+            f"{wrong} the lowest test error of all evaluations along a run, which selects on the test set, still "
+            f"{again} width.",
+            NOISY,
+            "best_test_accuracy",
             0.01,
-            confirmatory=False,
         ),
-        _peak(
+        (
             "stopping early keeps the peak",
-            "With wrong labels the test error at the lowest validation loss of a run, with right labels, still falls, "
-            "rises and falls again with width.",
-            Peak(metric="early_stopped_test_accuracy", arm=NOISY, trough=True),
+            f"{wrong} the test error at the lowest validation loss of a run, with right labels, still {again} width.",
+            NOISY,
+            "early_stopped_test_accuracy",
             0.01,
-            confirmatory=False,
         ),
-        _peak(
-            "the effective parameters peak",
-            "With 15 % wrong labels the effective parameters of the trained network rise and fall again with width.",
-            Peak(metric="effective_parameters", arm=NOISY),
-            10.0,
-            confirmatory=False,
-        ),
-        _peak(
+        (
             "the error peaks along training",
-            "With 15 % wrong labels the test error of one wide network falls, rises and falls again with epochs.",
-            Peak(metric="test_accuracy", arm=EPOCHS, trough=True),
+            f"{wrong} the test error of one wide network {again} epochs.",
+            EPOCHS,
+            "test_accuracy",
             0.01,
-            confirmatory=False,
         ),
-        _peak(
+        (
             "more data hurts",
-            "With 15 % wrong labels and one width the test error falls, rises and falls again with the number of "
-            "training examples.",
-            Peak(metric="test_accuracy", arm=SAMPLES, trough=True),
+            f"{wrong} and one width the test error {again} the number of training examples.",
+            SAMPLES,
+            "test_accuracy",
             0.01,
-            confirmatory=False,
         ),
-        _peak(
+        (
             "the error of a CNN peaks with wrong labels",
-            "With 15 % wrong labels the test error of a CNN falls, rises and falls again with its channels.",
-            Peak(metric="test_accuracy", arm=CNN_ARM, trough=True),
+            f"{wrong} the test error of a CNN {again} its channels.",
+            CNN_ARM,
+            "test_accuracy",
             0.01,
-            confirmatory=False,
         ),
     )
+    return tuple(
+        _peak(name, sentence, Peak(metric=metric, arm=arm, trough=True), margin, confirmatory=False)
+        for name, sentence, arm, metric, margin in described
+    )
+
+
+def _effective() -> tuple[Claim, ...]:
+    sentence = "With 15 % wrong labels the effective parameters of the trained network rise and fall again with width."
+    peak = Peak(metric="effective_parameters", arm=NOISY)
+    return (_peak("the effective parameters peak", sentence, peak, 10.0, confirmatory=False),)
