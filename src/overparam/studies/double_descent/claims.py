@@ -134,57 +134,59 @@ def _curvature() -> tuple[Claim, ...]:
     return tuple(found)
 
 
+WRONG, AGAIN = "With 15 % wrong labels", "falls, rises and falls again with"
+DESCRIBED: tuple[tuple[str, str, str, str, float], ...] = (
+    (
+        "the published curve has a peak",
+        f"Under the published protocol on MNIST the test error {AGAIN} width.",
+        PUBLISHED,
+        "test_accuracy",
+        0.005,
+    ),
+    (
+        "the best epoch has a peak",
+        f"{WRONG} the lowest test error of all evaluations along a run, which selects on the test set, still "
+        f"{AGAIN} width.",
+        NOISY,
+        "best_test_accuracy",
+        0.01,
+    ),
+    (
+        "stopping early keeps the peak",
+        f"{WRONG} the test error at the lowest validation loss of a run, with right labels, still {AGAIN} width.",
+        NOISY,
+        "early_stopped_test_accuracy",
+        0.01,
+    ),
+    (
+        "the error peaks along training",
+        f"{WRONG} the test error of one wide network {AGAIN} epochs.",
+        EPOCHS,
+        "test_accuracy",
+        0.01,
+    ),
+    (
+        "more data hurts",
+        f"{WRONG} and one width the test error {AGAIN} the number of training examples.",
+        SAMPLES,
+        "test_accuracy",
+        0.01,
+    ),
+    (
+        "the error of a CNN peaks with wrong labels",
+        f"{WRONG} the test error of a CNN {AGAIN} its channels.",
+        CNN_ARM,
+        "test_accuracy",
+        0.01,
+    ),
+)
+
+
 def _others() -> tuple[Claim, ...]:
     """Other choices of the moment, other axes, other networks."""
-    wrong, again = "With 15 % wrong labels", "falls, rises and falls again with"
-    described: tuple[tuple[str, str, str, str, float], ...] = (
-        (
-            "the published curve has a peak",
-            f"Under the published protocol on MNIST the test error {again} width.",
-            PUBLISHED,
-            "test_accuracy",
-            0.005,
-        ),
-        (
-            "the best epoch has a peak",
-            f"{wrong} the lowest test error of all evaluations along a run, which selects on the test set, still "
-            f"{again} width.",
-            NOISY,
-            "best_test_accuracy",
-            0.01,
-        ),
-        (
-            "stopping early keeps the peak",
-            f"{wrong} the test error at the lowest validation loss of a run, with right labels, still {again} width.",
-            NOISY,
-            "early_stopped_test_accuracy",
-            0.01,
-        ),
-        (
-            "the error peaks along training",
-            f"{wrong} the test error of one wide network {again} epochs.",
-            EPOCHS,
-            "test_accuracy",
-            0.01,
-        ),
-        (
-            "more data hurts",
-            f"{wrong} and one width the test error {again} the number of training examples.",
-            SAMPLES,
-            "test_accuracy",
-            0.01,
-        ),
-        (
-            "the error of a CNN peaks with wrong labels",
-            f"{wrong} the test error of a CNN {again} its channels.",
-            CNN_ARM,
-            "test_accuracy",
-            0.01,
-        ),
-    )
     return tuple(
         _peak(name, sentence, Peak(metric=metric, arm=arm, trough=True), margin, confirmatory=False)
-        for name, sentence, arm, metric, margin in described
+        for name, sentence, arm, metric, margin in DESCRIBED
     )
 
 
