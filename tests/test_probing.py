@@ -39,6 +39,7 @@ from overparam.specs import (
     Probing,
     RelativeFlatness,
     RunSpec,
+    SpectralDensity,
     Study,
     Trace,
     TrainSpec,
@@ -101,6 +102,19 @@ def test_a_probe_measures_the_trained_network(measured: Execution) -> None:
     assert row["lambda_max"] == pytest.approx(float(found.values[0, 0]), rel=1e-3)
     assert row["lambda_min"] == pytest.approx(float(found.values[1, 0]), abs=1e-2 * row["lambda_max"])
     assert row["lambda_max_lower"] <= row["lambda_max"] <= row["lambda_max_upper"]
+
+
+def test_effective_parameters_are_the_sum_over_the_stored_spectrum(measured: Execution) -> None:
+    """Transcribed from the nodes: the sum over one probe's weights is one estimate of Σ λ/(λ + c)."""
+    (probe,) = [each for each in ALL if isinstance(each, SpectralDensity) and each.prior_precision is not None]
+    (row,) = Store(measured.store).measurement(run_id(spec()), probe_id(probe))["rows"]
+    sums = [
+        sum(weight * node / (node + 0.02) for node, weight in zip(nodes, weights, strict=True) if node > 0)
+        for nodes, weights in zip(row["nodes"], row["weights"], strict=True)
+    ]
+    assert row["num_parameters"] == sum(p.numel() for p in read(spec(), measured).weights("final").values())
+    assert row["effective_parameters"] == pytest.approx(row["num_parameters"] * sum(sums) / len(sums))
+    assert 0 < row["effective_parameters"] < row["num_parameters"]
 
 
 def test_a_probe_looks_back_at_the_steps_it_names(measured: Execution) -> None:

@@ -9,6 +9,7 @@ with 15 % wrong labels trains it; the seeds are none of the study's, and no test
 from statistics import mean
 
 import overparam as op
+from overparam.specs import Preset
 from overparam.studies.double_descent import DOUBLE_DESCENT
 from overparam.studies.double_descent.claims import FITTED, NOISY
 from overparam.studies.double_descent.grid import MNIST1D_THRESHOLD, SMOKE_THRESHOLD
@@ -36,8 +37,9 @@ def threshold(spec: op.RunSpec, low: int = 4, high: int = 128) -> int:
 
 
 def main() -> None:
-    for preset, frozen in (("smoke", SMOKE_THRESHOLD), ("laptop", MNIST1D_THRESHOLD)):
-        (arm,) = [arm for arm in DOUBLE_DESCENT.designs[preset].arms if arm.name == NOISY]  # type: ignore[index]
+    thresholds: dict[Preset, int] = {"smoke": SMOKE_THRESHOLD, "laptop": MNIST1D_THRESHOLD}
+    for preset, frozen in thresholds.items():
+        (arm,) = [arm for arm in DOUBLE_DESCENT.designs[preset].arms if arm.name == NOISY]
         print(f"{preset}: {threshold(arm.levels[0].spec)}, frozen in the study: {frozen}")
 
 

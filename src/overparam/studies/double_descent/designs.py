@@ -47,8 +47,11 @@ CAPTION = (
 )
 
 
-def probings(arms: tuple[Arm, ...], n: int) -> tuple[Probing, ...]:
-    """Fit by label of all signals' runs; curvature along width there and at equal loss."""
+def probings(arms: tuple[Arm, ...], n: int, num_train: int) -> tuple[Probing, ...]:
+    """Fit by label of all signals' runs; curvature along width there and at equal loss.
+
+    Effective parameters are against a prior of precision 1 for the summed loss, which is 1/N for the mean loss.
+    """
     names = tuple(arm.name for arm in arms)
     noisy = tuple(name for name in names if name == NOISY)
     curved = tuple(name for name in names if name in (CLEAN, NOISY, EQUAL_LOSS))
@@ -58,7 +61,7 @@ def probings(arms: tuple[Arm, ...], n: int) -> tuple[Probing, ...]:
         Probing(probe=Eigenvalues(num_examples=n), arms=curved),
     ]
     if noisy:
-        found.append(Probing(probe=SpectralDensity(num_examples=n // 2, prior_precision=1 / N_SIGNALS), arms=noisy))
+        found.append(Probing(probe=SpectralDensity(num_examples=n // 2, prior_precision=1 / num_train), arms=noisy))
     if matched:
         found.append(Probing(probe=Trace(num_examples=n), arms=matched))
         found.append(Probing(probe=Noise(num_examples=n, sigmas=(0.2,), scale="adaptive"), arms=matched))
@@ -82,7 +85,7 @@ def _design(arms: tuple[Arm, ...], n: int, budget: float | None, seeds: int, cap
         claims=claims({arm.name for arm in arms}, beyond, comparable=True),
         budget_core_seconds=budget,
         caption=f"{caption} {CAPTION}",
-        probings=probings(arms, n),
+        probings=probings(arms, n, num_train),
         panels=panels(arms),
         data_varies=True,
     )
