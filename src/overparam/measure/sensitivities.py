@@ -132,15 +132,16 @@ class Network:
         return [whole if isinstance(whole, Tensor) else Rows(torch.cat(whole, dim=1)) for whole in found]
 
     def _check(self, x: Tensor, outputs: Tensor, cotangent: Tensor, squares: Mapping[Names, float]) -> None:
-        """Outputs and squared lengths of derivatives against those by autograd alone, on two halves of the examples.
+        """Outputs and squared lengths of derivatives against those by autograd alone.
 
-        By halves because an example's outputs must be the same whoever is in its batch.
+        Outputs by halves, because they must be the same whoever is in an example's batch; then lengths in one pass,
+        because a pass costs as much as the gradients of all weights are large.
         """
         leaves = {name: self.trainable[name].detach().requires_grad_() for names in squares for name in names}
         with torch.enable_grad():
-            again = torch.cat([self.outputs(half, leaves) for half in x.chunk(2)])
-            along = (again * cotangent).sum()
-        refuse_coupled(outputs, again.detach(), COUPLED)
+            again = torch.cat([self.outputs(half, leaves).detach() for half in x.chunk(2)])
+            refuse_coupled(outputs, again, COUPLED)
+            along = (self.outputs(x, leaves) * cotangent).sum()
         true = _squared_lengths(along, leaves) if along.requires_grad else dict.fromkeys(leaves, 0.0)
         eps, total = float(torch.finfo(outputs.dtype).eps), sum(true.values())
         wrong = [
