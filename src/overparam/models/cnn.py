@@ -6,9 +6,8 @@ Images (C, H, W) use two-dimensional convolutions, signals (L,) one-dimensional 
 from torch import Tensor, nn
 
 from overparam.models.activations import activation
+from overparam.specs.layers import HIDDEN, channels_and_spatial
 from overparam.specs.run import CNN
-
-HIDDEN = 256  # units between the last block and the logits
 
 
 class AddChannel(nn.Module):
@@ -24,10 +23,8 @@ def build_cnn(spec: CNN, input_shape: tuple[int, ...], num_classes: int) -> nn.M
     Raises:
         ValueError: the input is smaller than 8 along a spatial axis, so that nothing is left after pooling.
     """
-    signal = len(input_shape) == 1
-    channels, spatial = (1, input_shape) if signal else (input_shape[0], input_shape[1:])
-    if len(input_shape) not in (1, 3) or min(spatial) < 8:
-        raise ValueError(f"CNN needs inputs (L,) or (C, H, W) of at least 8 per axis, got shape {input_shape}")
+    channels, spatial = channels_and_spatial(input_shape)
+    signal = len(spatial) == 1
     layers: list[nn.Module] = [AddChannel()] if signal else []
     for out_channels in (spec.channels, 2 * spec.channels, 4 * spec.channels):
         layers += _block(spec, channels, out_channels, signal)
