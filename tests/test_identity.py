@@ -63,12 +63,12 @@ def other(value: Any) -> list[Any]:
         case int() | float():
             return [value + 1, value / 2]
         case str():
-            words = ["full", "first", "tanh", "ntk", "constant", "cosine", "mse", "global", "layer"]
+            words = ["full", "first", "tanh", "ntk", "constant", "cosine", "mse", "global", "layer", "final"]
             return [word for word in words if word != value] + [value + "x"]
         case None:
             return [7, 0.5, "x"]
         case tuple() | list():
-            return [[entry / 2 for entry in value]]
+            return [[entry / 2 for entry in value], [*value, "first"]]
         case _:
             return [{**value, "extra": 1}, {**value, "order": 8}]
 

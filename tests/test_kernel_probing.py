@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 
-from overparam.execute import read
 from overparam.execution import Execution
 from overparam.identity import run_id
 from overparam.measure.infinite import analytic_ntk
@@ -16,6 +15,7 @@ from overparam.measure.movement import parameter_movement
 from overparam.measure.ntk import empirical_kernel, empirical_ntk
 from overparam.models.linearize import linearize
 from overparam.probing import execute_and_measure
+from overparam.runs import read
 from overparam.session import Session
 from overparam.specs import (
     MLP,

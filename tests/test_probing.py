@@ -11,7 +11,7 @@ from torch import nn
 
 from overparam import probing
 from overparam.backends.jobs import Job
-from overparam.execute import read, train
+from overparam.execute import train
 from overparam.execution import Execution
 from overparam.experiments import of_design
 from overparam.identity import run_id
@@ -21,6 +21,7 @@ from overparam.measure.problem import opened
 from overparam.paths import measurement_file, run_dir
 from overparam.probing import execute_and_measure, softmax_variance
 from overparam.rng.torch_generators import torch_generator
+from overparam.runs import read
 from overparam.session import Interrupted, Session
 from overparam.specs import (
     MLP,

@@ -11,7 +11,7 @@ import pytest
 from overparam.backends.jobs import Job, Outcome, open_backend
 from overparam.execution import Execution
 from overparam.identity import RunId, run_id
-from overparam.specs import MLP, SGD, DataSpec, Magnitude, Rewind, RunSpec, TrainSpec
+from overparam.specs import MLP, SGD, DataSpec, Rewind, RunSpec, ShuffledMask, TrainSpec
 from overparam.store.store import Store
 from overparam.stored import UnsupportedSpec
 from overparam.sweep import Plan, Scheduler, Swept, interrupts_counted, make_plan
@@ -74,8 +74,8 @@ def test_plan_holds_parents_first_each_once_with_the_states_children_need(tmp_pa
 
 
 def test_plan_refuses_what_cannot_be_trained(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedSpec, match="magnitude"):
-        make_plan([spec(mask=Magnitude(of=spec(), fraction=0.5))], Execution(store=tmp_path))
+    with pytest.raises(UnsupportedSpec, match="no mask to shuffle"):
+        make_plan([spec(mask=ShuffledMask(of=spec()))], Execution(store=tmp_path))
 
 
 def test_children_wait_for_their_parents(tmp_path: Path) -> None:
@@ -93,6 +93,18 @@ def test_costliest_runs_start_first(tmp_path: Path) -> None:
     backend = FakeBackend()
     Scheduler(make_plan(specs, Execution(store=tmp_path)), costs, backend).run(lambda progress: None)
     assert backend.order == [run_id(s) for s in reversed(specs)]
+
+
+def test_long_chains_start_before_single_runs(tmp_path: Path) -> None:
+    """Else the rounds of a ticket are left for the end, one after the other on one of many cores."""
+    chain = child(child(child(spec())))
+    others = [spec(seed) for seed in range(1, 4)]
+    costs = {run_id(s): 1.0 for s in chain.ancestry()} | {run_id(s): 2.0 for s in others}
+    backend = FakeBackend()
+    plan = make_plan([*others, chain], Execution(store=tmp_path))
+    Scheduler(plan, costs, backend).run(lambda progress: None)
+    first, second, *_ = (backend.order.index(run_id(s)) for s in chain.ancestry())
+    assert first == 0 and second < max(backend.order.index(run_id(s)) for s in others)
 
 
 def test_a_failure_takes_its_descendants_and_nothing_else(tmp_path: Path) -> None:

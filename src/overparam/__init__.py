@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from overparam.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from overparam.execute import Run as Run
     from overparam.execute import train as train
     from overparam.execution import Execution as Execution
     from overparam.laboratory import Results as Results
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from overparam.measure.trace import hessian_frobenius as hessian_frobenius
     from overparam.measure.trace import hessian_trace as hessian_trace
     from overparam.models.linearize import linearize as linearize
+    from overparam.runs import Run as Run
     from overparam.specs import CNN as CNN
     from overparam.specs import MLP as MLP
     from overparam.specs import SGD as SGD
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from overparam.specs import RandomMask as RandomMask
     from overparam.specs import Rewind as Rewind
     from overparam.specs import RunSpec as RunSpec
+    from overparam.specs import SameSigns as SameSigns
     from overparam.specs import ShuffledMask as ShuffledMask
     from overparam.specs import TrainSpec as TrainSpec
     from overparam.training.observer import Observer as Observer
@@ -62,9 +63,10 @@ if TYPE_CHECKING:
 _HOMES = {
     "overparam.specs": (
         *("Adam", "CNN", "DataSpec", "Dense", "Fresh", "MLP", "Magnitude", "RandomMask", "Rewind"),
-        *("RunSpec", "SGD", "ShuffledMask", "TrainSpec"),
+        *("RunSpec", "SGD", "SameSigns", "ShuffledMask", "TrainSpec"),
     ),
-    "overparam.execute": ("Run", "train"),
+    "overparam.execute": ("train",),
+    "overparam.runs": ("Run",),
     "overparam.execution": ("Execution",),
     "overparam.training.observer": ("Observer",),
     "overparam.laboratory": ("Results", "run"),

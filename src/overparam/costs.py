@@ -71,13 +71,13 @@ class CostModel:
         self.file = paths.costs_file(self.execution.store)
         self.known = _read(self.file)
 
-    def seconds(self, spec: RunSpec, share: float = 1.0) -> float:
-        """Core-seconds of a run that uses `share` of its step cap."""
+    def seconds(self, spec: RunSpec, share: float = 1.0, evaluations: int | None = None) -> float:
+        """Core-seconds of a run that uses `share` of its step cap and is evaluated about so often."""
         examples = prepare(spec.data, data_dir=self.execution.data_dir)
         num_train, num_test = len(examples.train.y), len(examples.test.y) + len(examples.val.y)
         cost = self.throughput(spec, num_train)
         timetable = Timetable(spec.train, num_train)
-        evaluated = len(timetable.log_spaced(self.execution.evaluations)) * (num_train + num_test)
+        evaluated = len(timetable.log_spaced(evaluations or self.execution.evaluations)) * (num_train + num_test)
         if spec.train.loss_targets:
             evaluated += LOOKS * num_train
         slowdown = SHARED if self.workers > 1 else 1.0

@@ -77,7 +77,7 @@ def overridden(design: Design, overrides: Sequence[str], study: str) -> Design:
     for arm, level in places:
         mine = [a for a in assignments if _uses(level, a, assignments)]
         try:
-            changed[arm.name].append(level.model_copy(update={"spec": apply(level.spec, mine)}))
+            changed[arm.name].append(level.model_copy(update={"spec": _with_parents(level.spec, mine)}))
         except OverrideError as error:
             for problem in error.problems:
                 problems.setdefault(problem, []).append(f" (arm {arm.name}, level {level_text(level.level)})")
@@ -88,6 +88,13 @@ def overridden(design: Design, overrides: Sequence[str], study: str) -> Design:
     arms = (arm.model_copy(update={"levels": tuple(changed[arm.name])}) for arm in design.arms)
     claims = (claim.model_copy(update={"comparable": claim.comparable and not overrides}) for claim in design.claims)
     return design.model_copy(update={"arms": tuple(arms), "claims": tuple(claims)})
+
+
+def _with_parents(spec: RunSpec, assignments: Sequence[Assignment]) -> RunSpec:
+    """A run after assignments, and the runs behind it after those that are not about where a run starts."""
+    inherited = [each for each in assignments if each[0].split(".")[0] not in ("init", "mask")]
+    mine = [each for each in assignments if each not in inherited]
+    return apply(spec.with_parents(lambda each: apply(each, inherited)) if inherited else spec, mine)
 
 
 def _errors(spec: RunSpec, assignments: Sequence[Assignment]) -> tuple[str, ...]:
@@ -103,11 +110,20 @@ def _uses(level: Level, assignment: Assignment, assignments: Sequence[Assignment
     return applies(level.spec, assignment[0], [path for path, _ in assignments])
 
 
+def _values(level: Level, assignment: Assignment, assignments: Sequence[Assignment]) -> list[object]:
+    """What a level's run holds at a path, and what the runs behind it hold that the assignment reaches as well."""
+    path = assignment[0]
+    if not _uses(level, assignment, assignments):
+        return []
+    reached = [level.spec] if path.split(".")[0] in ("init", "mask") else level.spec.ancestry()
+    return [value_at(each, path) for each in reached]
+
+
 def _compared(arm: Arm, assignments: Sequence[Assignment]) -> Iterable[str]:
     """Which assignments would change what an arm compares."""
     for assignment in assignments:
         path = assignment[0]
-        values = [value_at(level.spec, path) for level in arm.levels if _uses(level, assignment, assignments)]
+        values = [value for level in arm.levels for value in _values(level, assignment, assignments)]
         if path.split(".")[0] in ("seed", "streams"):
             yield f"{path}: the seeds of a study are its replicates; use --seeds to choose how many"
         elif any(value != values[0] for value in values):

@@ -10,6 +10,7 @@ ids of a run and of its parents form a Merkle chain.
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, ClassVar, NewType, Self
 
 from pydantic import BaseModel, ConfigDict
@@ -39,8 +40,13 @@ class Spec(BaseModel):
         """A copy with some fields replaced, validated like any other spec."""
         return type(self)(**{name: getattr(self, name) for name in type(self).model_fields} | dict(update or {}))
 
+    @cached_property
+    def canonical_text(self) -> str:
+        """Canonical JSON, made once: a run is asked for its id far more often than it is built."""
+        return canonical_json(self)
+
     def __hash__(self) -> int:
-        return hash(canonical_json(self))
+        return hash(self.canonical_text)
 
 
 def canonical(value: Any) -> Any:
@@ -79,4 +85,4 @@ def run_id(spec: Spec) -> RunId:
 
     Neither data nor weights are needed. Device, threads, workers and paths do not enter.
     """
-    return RunId(digest_text(canonical_json(spec)))
+    return RunId(digest_text(spec.canonical_text))

@@ -9,7 +9,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from overparam.execute import Run
 from overparam.measure.infinite import analytic_ntk
 from overparam.measure.kernel_regression import Diverges, kernel_predictor, kernel_regression
 from overparam.measure.kernels import effective_rank, kernel_alignment, kernel_distance, kernel_drift, label_kernel
@@ -17,6 +16,7 @@ from overparam.measure.losses import one_hot
 from overparam.measure.movement import parameter_movement
 from overparam.measure.ntk import empirical_ntk
 from overparam.models.linearize import linearize
+from overparam.runs import Run
 from overparam.session import Session
 from overparam.specs.kernel_probe import (
     AnalyticKernel,

@@ -47,17 +47,20 @@ def cost_of(plan: Plan, experiments: Iterable[Experiment], costs: "CostModel") -
 def _cost(run: Planned, share: float, costs: "CostModel") -> float:
     """Training if it is not there yet, or once more if it lacks a state that a probe wants, and the probes."""
     spec, probes = run.job.spec, run.job.probes
-    training = 0.0 if run.trained else costs.seconds(spec, share)
+    training = 0.0 if run.trained else costs.seconds(spec, share, run.job.evaluations)
     return training + costs.probe_seconds(spec, probes)
 
 
 def plan_of(items: Sequence[Experiment], execution: Execution) -> Plan:
     """Every run of the experiments once, with the probes that any of them takes of it."""
     probes: dict[RunId, list[Measured]] = {}
+    evaluations: dict[RunId, int] = {}
     for item in items:
         for cell in item.cells:
-            probes.setdefault(run_id(cell.spec), []).extend(item.design.probes_of(cell))
-    return make_plan((spec for item in items for spec in item.specs), execution, probes)
+            identity, usual = run_id(cell.spec), item.design.evaluations or execution.evaluations
+            probes.setdefault(identity, []).extend(item.design.probes_of(cell))
+            evaluations[identity] = max(usual, evaluations.get(identity, 0))  # as often as any of the studies wants
+    return make_plan((spec for item in items for spec in item.specs), execution, probes, evaluations)
 
 
 def carry_out(

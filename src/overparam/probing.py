@@ -9,9 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from overparam.execute import Run, execute, held, read
+from overparam.early_stopping import early_stop_values, watcher
+from overparam.execute import execute
 from overparam.execution import Execution
 from overparam.finite import finite
+from overparam.identity import run_id
 from overparam.kernel_probing import kernel_rows
 from overparam.measure.eigenvalues import top_eigenvalues
 from overparam.measure.fitted import fit_by_label, selected
@@ -24,7 +26,9 @@ from overparam.measure.surface import loss_surface
 from overparam.measure.trace import hessian_trace
 from overparam.numerics import settled
 from overparam.rng.torch_generators import torch_generator
+from overparam.runs import Run, held, read
 from overparam.session import Interrupted, Session
+from overparam.specs.early_stop_probe import EarlyStop
 from overparam.specs.fit_probe import Fitted
 from overparam.specs.kernel_probe import KernelProbe
 from overparam.specs.probe import (
@@ -41,6 +45,7 @@ from overparam.specs.probe import (
 from overparam.specs.run import RunSpec
 from overparam.store.store import Store
 from overparam.stored import refuse_mixed
+from overparam.training.observer import Observer
 from overparam.training.timetable import Timetable
 
 Values = dict[str, Any]
@@ -59,8 +64,9 @@ def execute_and_measure(
     Raises:
         Interrupted: `should_stop` turned true; what was trained and measured until then is kept.
     """
-    run = execute(spec, execution, save_steps, should_stop)
-    store, errors = Store(execution.store), []
+    probes, store = list(probes), Store(execution.store)
+    ahead = [each for each in probes if not store.has_measurement(run_id(spec), probe_id(each))]
+    run, errors = execute(spec, execution, save_steps, should_stop, _watchers(ahead, spec, execution)), []
     for probe in probes:
         if should_stop():
             raise Interrupted(f"run {run.run_id} is trained, but not all its probes are taken")
@@ -74,6 +80,11 @@ def execute_and_measure(
     return run
 
 
+def _watchers(probes: Iterable[Measured], spec: RunSpec, execution: Execution) -> list[Observer]:
+    """Observers of the probes that look while a run trains."""
+    return [watcher(probe, spec, execution) for probe in probes if isinstance(probe, EarlyStop)]
+
+
 def measure(run: Run, probe: Measured) -> Run:
     """Take one probe of a run at the steps it names and keep the record. A run that diverged has no measurements.
 
@@ -83,7 +94,8 @@ def measure(run: Run, probe: Measured) -> Run:
     began = time.process_time()
     mixed = refuse_mixed(run.execution, run.result["environment"], f"run {run.run_id} was computed")
     steps = [] if run.status == "diverged" else probe.looks(run.spec.first_step, int(run.result["steps"]))
-    run = execute(run.spec, run.execution, frozenset(steps))  # one replay for all steps that were not stored
+    watchers = _watchers([probe], run.spec, run.execution) if steps else []
+    run = execute(run.spec, run.execution, frozenset(steps), observers=watchers)  # one replay for all that is missing
     rows = _rows(run, probe, steps)
     record = {
         "probe": probe.model_dump(mode="json"),
@@ -101,7 +113,9 @@ def _rows(run: Run, probe: Measured, steps: list[int]) -> list[Values]:
     """What a probe finds at each step, beside where it looked."""
     timetable = Timetable(run.spec.train, int(run.result["num_train"]))
     with settled(run.execution):
-        if isinstance(probe, KernelProbe):
+        if isinstance(probe, EarlyStop):
+            found = [early_stop_values(run, probe) for _ in steps]
+        elif isinstance(probe, KernelProbe):
             found = kernel_rows(run, probe, steps)
         else:
             found = [_at(run, probe, step) for step in steps]

@@ -18,7 +18,7 @@ from overparam.measure.risk import Risk, risk
 from overparam.models.build import build
 from overparam.models.lazy import as_trained
 from overparam.rng.torch_generators import torch_generator
-from overparam.specs.run import Fresh, RunSpec
+from overparam.specs.run import RunSpec
 from overparam.store.digests import digest_arrays
 from overparam.store.store import Store
 from overparam.stored import refuse_mixed, refuse_other_data
@@ -68,7 +68,7 @@ class Session:
         return x.to(self.execution.device, memory_format=layout), y.to(self.execution.device)
 
     def model(self) -> nn.Module:
-        stream = self.spec.init.stream if isinstance(self.spec.init, Fresh) else "init"
+        stream = getattr(self.spec.init, "stream", "init")
         generator = torch_generator(self.spec.stream_seed(stream), stream)
         model = build(self.spec.model, self.examples.input_shape, self.examples.num_classes, generator=generator)
         model = as_trained(model, self.spec.train.linearize, self.spec.train.lazy_scale)
@@ -209,6 +209,8 @@ class Session:
         self.mixed += [text for text in meta["mixed"] if text not in self.mixed]
         self.observers = [each for each in self.observers if each.name in meta["observed"]]  # others need a replay
         self.rows, self.observed = meta["rows"], {each.name: meta["observed"][each.name] for each in self.observers}
+        for each in self.observers:
+            each.resume(self.observed[each.name])
         self.reached, self.last_loss, self.seconds = meta["reached"], meta["last_loss"], meta["seconds"]
         by_step: dict[str, dict[str, Any]] = {}
         for name, value in arrays.items():

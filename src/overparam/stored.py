@@ -6,7 +6,7 @@ from typing import Any
 from overparam.data.load import content_digest, is_at_hand
 from overparam.execution import Execution
 from overparam.identity import RunId, run_id
-from overparam.specs.run import Dense, Rewind, RunSpec
+from overparam.specs.run import Dense, Rewind, RunSpec, ShuffledMask
 from overparam.store.provenance import differences
 from overparam.store.store import Store, StoreError
 
@@ -17,17 +17,28 @@ class UnsupportedSpec(ValueError):
 
 def refuse_unsupported(spec: RunSpec) -> None:
     """Say what cannot be trained, before anything is computed."""
-    if not isinstance(spec.mask, Dense):
-        raise UnsupportedSpec(f'mask kind "{spec.mask.kind}" is not trained by this version; use Dense()')
-    if isinstance(spec.init, Rewind):
-        _refuse_other_kind(spec, spec.init.of)
-    for parent in spec.parents():
-        refuse_unsupported(parent)
+    for each in spec.ancestry():
+        _refuse_mask(each)
+        for field in ("init", "mask"):
+            if (of := getattr(getattr(each, field), "of", None)) is not None and of.model != each.model:
+                raise UnsupportedSpec(
+                    f"{field}.of has the model {of.model!r}, but this run {each.model!r}; they must be the same"
+                )
+        if isinstance(each.init, Rewind):
+            _refuse_other_kind(each, each.init.of)
+
+
+def _refuse_mask(spec: RunSpec) -> None:
+    if isinstance(spec.mask, ShuffledMask) and isinstance(spec.mask.of.mask, Dense):
+        raise UnsupportedSpec("mask.of is a dense run, which has no mask to shuffle; name a run with a mask")
+    frozen = spec.train.linearize or spec.train.lazy_scale is not None
+    if frozen and not isinstance(spec.mask, Dense):  # the frozen initial copy would still hold what is pruned
+        raise UnsupportedSpec(
+            f'mask kind "{spec.mask.kind}" with train.linearize or train.lazy_scale is not trained; use Dense()'
+        )
 
 
 def _refuse_other_kind(spec: RunSpec, of: RunSpec) -> None:
-    if of.model != spec.model:
-        raise UnsupportedSpec(f"init.of has the model {of.model!r}, but this run {spec.model!r}; they must be the same")
     ours, theirs = spec.train.optimizer.kind, of.train.optimizer.kind
     if ours != theirs:
         raise UnsupportedSpec(f'init.of was trained with "{theirs}", whose state "{ours}" cannot take over')

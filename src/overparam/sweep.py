@@ -10,7 +10,7 @@ from overparam.backends.jobs import Backend, Job, Outcome
 from overparam.execution import Execution
 from overparam.identity import RunId, run_id
 from overparam.specs.probe import Measured, probe_id
-from overparam.specs.run import Rewind, RunSpec
+from overparam.specs.run import RunSpec
 from overparam.store.store import Store
 from overparam.stored import refuse_unsupported, stored
 from overparam.training.timetable import Timetable
@@ -38,7 +38,10 @@ class Plan:
 
 
 def make_plan(
-    specs: Iterable[RunSpec], execution: Execution, probes: Mapping[RunId, Sequence[Measured]] | None = None
+    specs: Iterable[RunSpec],
+    execution: Execution,
+    probes: Mapping[RunId, Sequence[Measured]] | None = None,
+    evaluations: Mapping[RunId, int] | None = None,
 ) -> Plan:
     """Every distinct run behind `specs`, with the union of the states that children need of it, and its probes.
 
@@ -59,7 +62,7 @@ def make_plan(
         asked = dict.fromkeys((probes or {}).get(identity, ()))
         unmeasured = tuple(probe for probe in asked if not store.has_measurement(identity, probe_id(probe)))
         wanted = steps.get(identity, set()).union(*(steps_ahead(spec, probe) for probe in unmeasured))
-        job = Job(identity, spec, frozenset(wanted), unmeasured)
+        job = Job(identity, spec, frozenset(wanted), unmeasured, (evaluations or {}).get(identity))
         trained = store.has(identity) and job.save_steps <= {int(step) for step in stored(spec, execution)["states"]}
         parents = frozenset(run_id(parent) for parent in spec.parents())
         runs.append(Planned(job, parents, trained, trained and not unmeasured))
@@ -80,8 +83,8 @@ def _collect(spec: RunSpec, found: dict[RunId, RunSpec], steps: dict[RunId, set[
         return
     for parent in spec.parents():
         _collect(parent, found, steps)
-    if isinstance(spec.init, Rewind):
-        steps.setdefault(run_id(spec.init.of), set()).add(spec.init.step)
+    for of, step in spec.states_wanted():
+        steps.setdefault(run_id(of), set()).add(step)
     found[identity] = spec
 
 
@@ -132,12 +135,25 @@ def interrupts_counted() -> Iterator[Callable[[], bool]]:
             signal.signal(signal.SIGINT, before)
 
 
+def _longest_ways(plan: Plan, costs: Mapping[RunId, float]) -> dict[RunId, float]:
+    """Cost of each missing run with the longest chain of runs that wait for it: rounds of pruning take turns."""
+    longest: dict[RunId, float] = {}
+    behind: dict[RunId, float] = {}
+    for run in reversed(plan.missing):  # children come after their parents
+        identity = run.job.run_id
+        longest[identity] = costs.get(identity, 0.0) + behind.get(identity, 0.0)
+        for parent in run.needs:
+            behind[parent] = max(behind.get(parent, 0.0), longest[identity])
+    return longest
+
+
 class Scheduler:
-    """Keeps a backend busy with runs whose parents are finished, the costliest first."""
+    """Keeps a backend busy with runs whose parents are finished, those with the most work behind them first."""
 
     def __init__(self, plan: Plan, costs: Mapping[RunId, float], backend: Backend) -> None:
         self.plan, self.costs, self.backend = plan, costs, backend
-        self.waiting = sorted(plan.missing, key=lambda run: -costs.get(run.job.run_id, 0.0))
+        ahead = _longest_ways(plan, costs)
+        self.waiting = sorted(plan.missing, key=lambda run: -ahead[run.job.run_id])
         self.running: dict[RunId, Planned] = {}
         self.unfinished = {run.job.run_id for run in plan.missing}
         self.failures: dict[RunId, str] = {}

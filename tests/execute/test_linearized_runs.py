@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from overparam.execute import execute, load_state, train
+from overparam.execute import execute, train
 from overparam.execution import Execution
 from overparam.identity import run_id
 from overparam.models.build import build
@@ -18,6 +18,7 @@ from overparam.models.linearized import Linearized
 from overparam.overrides import apply_overrides
 from overparam.probing import execute_and_measure
 from overparam.rng.torch_generators import torch_generator
+from overparam.runs import load_state
 from overparam.session import Interrupted, Session
 from overparam.specs import CNN, MLP, SGD, Adam, DataSpec, Rewind, RunSpec, TrainSpec
 from overparam.specs.probe import probe_id

@@ -15,22 +15,27 @@ _PROBE: TypeAdapter[Measured] = TypeAdapter(Probe)
 
 @dataclass(frozen=True)
 class Job:
-    """One run to compute, the states to keep of it and the probes to take of it."""
+    """One run to compute, the states to keep of it and the probes to take of it.
+
+    `evaluations` is how often it is evaluated on the way, `None` for the execution's own number.
+    """
 
     run_id: RunId
     spec: RunSpec
     save_steps: frozenset[int]
     probes: tuple[Measured, ...] = ()
+    evaluations: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         spec, probes = self.spec.model_dump(mode="json"), [probe.model_dump(mode="json") for probe in self.probes]
-        return {"run_id": self.run_id, "spec": spec, "save_steps": sorted(self.save_steps), "probes": probes}
+        rest = {"save_steps": sorted(self.save_steps), "probes": probes, "evaluations": self.evaluations}
+        return {"run_id": self.run_id, "spec": spec, **rest}
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Self:
         spec = RunSpec.model_validate(record["spec"])
         probes = tuple(_PROBE.validate_python(probe) for probe in record["probes"])
-        return cls(RunId(record["run_id"]), spec, frozenset(record["save_steps"]), probes)
+        return cls(RunId(record["run_id"]), spec, frozenset(record["save_steps"]), probes, record["evaluations"])
 
 
 @dataclass(frozen=True)

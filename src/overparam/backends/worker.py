@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import traceback
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -52,6 +52,8 @@ def attempt(job: Job, execution: Execution, stopping: threading.Event) -> Outcom
     """Compute a job. An error is an outcome: its traceback goes to the store, one sentence to the caller."""
     began = time.monotonic()
     try:
+        if job.evaluations is not None:
+            execution = replace(execution, evaluations=job.evaluations)
         execute_and_measure(job.spec, execution, job.save_steps, job.probes, stopping.is_set)
     except Interrupted:
         return Outcome(job.run_id, time.monotonic() - began, interrupted=True)

@@ -1,5 +1,6 @@
 """Frozen, validated descriptions of runs and studies."""
 
+from overparam.specs.early_stop_probe import EarlyStop as EarlyStop
 from overparam.specs.estimand import Concordance as Concordance
 from overparam.specs.estimand import Difference as Difference
 from overparam.specs.estimand import Every as Every
@@ -38,6 +39,7 @@ from overparam.specs.run import Magnitude as Magnitude
 from overparam.specs.run import RandomMask as RandomMask
 from overparam.specs.run import Rewind as Rewind
 from overparam.specs.run import RunSpec as RunSpec
+from overparam.specs.run import SameSigns as SameSigns
 from overparam.specs.run import ShuffledMask as ShuffledMask
 from overparam.specs.run import TrainSpec as TrainSpec
 from overparam.specs.study import Arm as Arm

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from overparam.identity import Spec
+from overparam.specs.early_stop_probe import EarlyStop
 from overparam.specs.fit_probe import Fitted
 from overparam.specs.kernel_probe import (
     AnalyticKernel,
@@ -175,7 +176,8 @@ Probe = Annotated[
     | Linearization
     | TraceRegression
     | Taylor
-    | Fitted,
+    | Fitted
+    | EarlyStop,
     Field(discriminator="kind"),
 ]
 

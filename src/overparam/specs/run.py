@@ -5,7 +5,7 @@ executed (device, workers, store, evaluation cadence) is not in here.
 """
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
@@ -169,11 +169,27 @@ class Fresh(Spec):
 
 
 class Rewind(Spec):
-    """Start from the whole state (weights, buffers, optimizer, schedule, order) that `of` had at `step`."""
+    """Start from the whole state (weights, buffers, optimizer, schedule, order) that `of` had at `step`.
+
+    `weights="final"` rewinds only schedule and order to `step` and keeps all else that `of` ended with: learning-rate
+    rewinding (Renda, Frankle & Carbin 2020).
+    """
+
+    neutral: ClassVar[Mapping[str, Any]] = {"weights": "step"}
 
     kind: Literal["rewind"] = "rewind"
     of: "RunSpec"
     step: int = Field(default=0, ge=0)
+    weights: Literal["step", "final"] = "step"
+
+
+class SameSigns(Spec):
+    """A fresh initialization of stream `stream` whose parameters take the signs they had in `of` at `step`."""
+
+    kind: Literal["same_signs"] = "same_signs"
+    of: "RunSpec"
+    step: int = Field(default=0, ge=0)
+    stream: str = "reinit"
 
 
 class Dense(Spec):
@@ -183,21 +199,51 @@ class Dense(Spec):
 
 
 class Magnitude(Spec):
-    """Prune `round(fraction · remaining)` smallest weights of the trained network `of`, on top of its mask."""
+    """Prune `round(fraction · remaining)` smallest weights of the trained network `of`, on top of its mask.
+
+    Weights are the tensors of two or more dimensions; biases and batch norm are never pruned. A table of fractions has
+    one per layer, by the tensor's name or by "first", "last" and "rest", and needs `scope="layer"`. Layers in `spare`
+    are left out of the count and keep the mask they have.
+    """
+
+    neutral: ClassVar[Mapping[str, Any]] = {"spare": ()}
 
     kind: Literal["magnitude"] = "magnitude"
     of: "RunSpec"
     fraction: Fraction | dict[str, Fraction]
     scope: Literal["global", "layer"] = "global"
+    spare: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _rates_are_of_layers(self) -> "Magnitude":
+        _refuse_global_rates(self.fraction, self.scope)
+        return self
 
 
 class RandomMask(Spec):
-    """Prune at random with the stream `stream`: `"uniform"` per layer by the same fraction, or `"global"`."""
+    """Prune at random with the stream `stream`, `round(fraction · weights)` of each layer or of all.
+
+    `"layer"` takes the same share, or its own of a table, from every layer; `"global"` draws from all weights alike;
+    `"erdos_renyi"` keeps in each layer a share in proportion to `Σ dims / Π dims` (Mocanu et al. 2018), so many in all.
+    """
+
+    neutral: ClassVar[Mapping[str, Any]] = {"spare": ()}
 
     kind: Literal["random"] = "random"
     fraction: Fraction | dict[str, Fraction]
-    scope: Literal["global", "layer"] = "layer"
+    scope: Literal["global", "layer", "erdos_renyi"] = "layer"
     stream: str = "mask"
+    spare: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _rates_are_of_layers(self) -> "RandomMask":
+        _refuse_global_rates(self.fraction, self.scope)
+        return self
+
+
+def _refuse_global_rates(fraction: float | Mapping[str, float], scope: str) -> None:
+    if isinstance(fraction, Mapping) and scope != "layer":
+        raise ValueError(f'a table of fractions needs scope="layer", not "{scope}"; or give one number')
 
 
 class ShuffledMask(Spec):
@@ -206,6 +252,10 @@ class ShuffledMask(Spec):
     kind: Literal["shuffled"] = "shuffled"
     of: "RunSpec"
     stream: str = "mask"
+
+
+Init = Annotated[Fresh | Rewind | SameSigns, Field(discriminator="kind")]
+Mask = Annotated[Dense | Magnitude | RandomMask | ShuffledMask, Field(discriminator="kind")]
 
 
 class RunSpec(Spec):
@@ -220,8 +270,8 @@ class RunSpec(Spec):
     data: DataSpec
     model: Annotated[MLP | CNN, Field(discriminator="kind")]
     train: TrainSpec
-    init: Annotated[Fresh | Rewind, Field(discriminator="kind")] = Fresh()
-    mask: Annotated[Dense | Magnitude | RandomMask | ShuffledMask, Field(discriminator="kind")] = Dense()
+    init: Init = Fresh()
+    mask: Mask = Dense()
     seed: int = Field(default=0, ge=0)
     streams: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
 
@@ -234,7 +284,7 @@ class RunSpec(Spec):
 
     @model_validator(mode="after")
     def _streams_exist(self) -> "RunSpec":
-        named = [part.stream for part in (self.init, self.mask) if isinstance(part, Fresh | RandomMask | ShuffledMask)]
+        named = [getattr(part, "stream", "init") for part in (self.init, self.mask)]
         known = sorted({"init", "mask", "order", *named})
         if unknown := sorted(self.streams.keys() - set(known)):
             near = difflib.get_close_matches(unknown[0], known, n=1)
@@ -253,6 +303,35 @@ class RunSpec(Spec):
 
     def parents(self) -> tuple["RunSpec", ...]:
         """Runs that must be finished before this one starts."""
-        starts = (self.init.of,) if isinstance(self.init, Rewind) else ()
-        masks = (self.mask.of,) if isinstance(self.mask, Magnitude | ShuffledMask) else ()
-        return tuple(dict.fromkeys(starts + masks))
+        return tuple(dict.fromkeys(part.of for part in (self.init, self.mask) if hasattr(part, "of")))
+
+    def ancestry(self) -> Iterator["RunSpec"]:
+        """Every run behind this one, each once, parents first, and this one last."""
+        found: dict[RunSpec, None] = {}
+        for parent in self.parents():
+            found.update(dict.fromkeys(parent.ancestry()))
+        yield from found
+        yield self
+
+    def states_wanted(self) -> tuple[tuple["RunSpec", int], ...]:
+        """States, besides the last one, that this run takes from its parents."""
+        match self.init:
+            case Rewind(of=of, step=step, weights="step") | SameSigns(of=of, step=step):
+                return ((of, step),)
+            case _:
+                return ()
+
+    def with_parents(
+        self, change: Callable[["RunSpec"], "RunSpec"], done: dict["RunSpec", "RunSpec"] | None = None
+    ) -> "RunSpec":
+        """This run and every run behind it, changed alike; `done` keeps what was changed, for the next run's sake."""
+        done = {} if done is None else done
+        if self not in done:
+            parts = {name: getattr(self, name) for name in ("init", "mask")}
+            moved = {
+                name: part.model_copy(update={"of": part.of.with_parents(change, done)})
+                for name, part in parts.items()
+                if hasattr(part, "of")
+            }
+            done[self] = change(self.model_copy(update=moved) if moved else self)
+        return done[self]

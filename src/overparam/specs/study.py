@@ -1,9 +1,9 @@
 """What a study is: a question, arms of runs, claims fixed before the runs, and a budget, per preset."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from overparam.identity import Spec
 from overparam.specs.estimand import Estimand, Metric, pointed_at
@@ -49,12 +49,16 @@ class Level(Spec):
 
 
 class Arm(Spec):
-    """Runs that differ in the swept factor and in what the note says must differ with it."""
+    """Runs that differ in the swept factor and in what the note says must differ with it.
+
+    With `num_seeds` only the first so many seeds of the design are run.
+    """
 
     name: str
     title: str
     note: str
     levels: tuple[Level, ...]
+    num_seeds: PositiveInt | None = None
 
 
 class Panel(Spec):
@@ -80,7 +84,8 @@ class Cell(NamedTuple):
 
 class Design(Spec):
     """A study at one preset. With `data_varies` a seed also draws its own data, the same for all arms and levels:
-    subset, wrong labels, generated sample.
+    subset, wrong labels, generated sample. `evaluations` is about how often its runs are evaluated on all examples on
+    the way, where that costs much of a run; no number depends on it.
     """
 
     seeds: tuple[int, ...]
@@ -91,6 +96,7 @@ class Design(Spec):
     probings: tuple[Probing, ...] = ()
     panels: tuple[Panel, ...] = ()
     data_varies: bool = False
+    evaluations: PositiveInt | None = None
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -140,12 +146,22 @@ class Design(Spec):
 
     def cells(self) -> Iterator[Cell]:
         """Every run of the design; arms may share runs."""
+        done: dict[int, dict[RunSpec, RunSpec]] = {seed: {} for seed in self.seeds}
         for arm in self.arms:
             for level in arm.levels:
-                for seed in self.seeds:
-                    data = {"data": level.spec.data.model_copy(update={"data_seed": seed})} if self.data_varies else {}
-                    spec = level.spec.model_copy(update={"seed": seed, **data})
+                for seed in self.seeds[: arm.num_seeds]:
+                    spec = level.spec.with_parents(self._seeded(seed), done[seed])
                     yield Cell(arm.name, level.level, seed, spec)
+
+    def _seeded(self, seed: int) -> Callable[[RunSpec], RunSpec]:
+        """A run with its seed, and with its own data where a seed draws data; its data seed is added to the seed."""
+
+        def change(spec: RunSpec) -> RunSpec:
+            data_seed = spec.data.data_seed + (seed if self.data_varies else 0)
+            data = spec.data.model_copy(update={"data_seed": data_seed})
+            return spec.model_copy(update={"seed": seed, "data": data})
+
+        return change
 
     def probes_of(self, cell: Cell) -> tuple[Measured, ...]:
         """The probes that are taken of one cell."""

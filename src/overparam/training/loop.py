@@ -6,16 +6,18 @@ outside the data order, which is a function of the epoch.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from overparam.measure.risk import risk
+from overparam.models.masks import Mask
 from overparam.specs.run import TrainSpec
 from overparam.training.gradients import gradient_of
 from overparam.training.optim import build_optimizer, set_lr, update_of
+from overparam.training.pruning import mask_like, refuse_regrown, thinned
 from overparam.training.state import State, capture, restore
 from overparam.training.timetable import Timetable
 
@@ -42,10 +44,11 @@ class Moment:
     reached: tuple[float, ...] = ()
     last_loss: float | None = None
     diverged_at: int | None = None
+    mask: Mask = field(default_factory=dict)
 
     def state(self) -> State:
         """Copy of the whole state."""
-        return capture(self.step, self.model, self.optimizer)
+        return capture(self.step, self.model, self.optimizer, self.mask)
 
 
 def train_loop(
@@ -114,14 +117,18 @@ class _Run:
         self.diverged_at: int | None = None
         self.since_check: list[Tensor] = []
         self.looking = False
+        self.mask: Mask = {}
 
     def begin(self, start: State | None) -> int:
         if start is None:
             return 0
         restore(start, self.model, self.optimizer)
+        self.mask = mask_like(start.mask, self.model)
         return start.step
 
     def moment(self, step: int, end: End | None) -> Moment:
+        if self.diverged_at is None:
+            refuse_regrown(self.model, self.mask, step)
         return Moment(
             step=step,
             model=self.model,
@@ -131,6 +138,7 @@ class _Run:
             end=end,
             last_loss=self.last_loss,
             diverged_at=self.diverged_at,
+            mask=self.mask,
         )
 
     def advance(self, step: int, until: int) -> None:
@@ -138,6 +146,8 @@ class _Run:
         self.model.train()
         losses = []
         gradient, update = gradient_of(self.model, self.spec), update_of(self.optimizer)
+        if self.mask:
+            gradient = thinned(gradient, self.model, self.mask)
         for current in range(step, until):
             losses.append(gradient(*self.batch(current)))
             update()

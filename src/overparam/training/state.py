@@ -1,16 +1,17 @@
-"""The whole state of a run at a step: weights, buffers and optimizer slots.
+"""The whole state of a run at a step: weights, buffers, optimizer slots, and the mask if weights are pruned.
 
 Schedule and data order need no storage: both are functions of the step and of the run's seed.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 Tensors = dict[str, Tensor]
+GROUPS = ("weights", "buffers", "optimizer", "mask")
 
 
 @dataclass(frozen=True)
@@ -21,24 +22,25 @@ class State:
     weights: Tensors
     buffers: Tensors
     optimizer: Tensors
+    mask: Tensors = field(default_factory=dict)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Flat names → numpy arrays, as they are stored."""
-        groups = {"weights": self.weights, "buffers": self.buffers, "optimizer": self.optimizer}
+        groups = {name: getattr(self, name) for name in GROUPS}
         named = {f"{group}/{name}": value for group, tensors in groups.items() for name, value in tensors.items()}
         return {name: value.detach().cpu().contiguous().numpy() for name, value in named.items()}
 
 
 def state_from_arrays(step: int, arrays: Mapping[str, np.ndarray]) -> State:
     """Inverse of `State.arrays`."""
-    groups: dict[str, Tensors] = {"weights": {}, "buffers": {}, "optimizer": {}}
+    groups: dict[str, Tensors] = {name: {} for name in GROUPS}
     for name, value in arrays.items():
         group, _, rest = name.partition("/")
         groups[group][rest] = torch.from_numpy(np.array(value))
     return State(step, **groups)
 
 
-def capture(step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
+def capture(step: int, model: nn.Module, optimizer: torch.optim.Optimizer, mask: Tensors) -> State:
     """Copy the state out of a model and its optimizer."""
     names = [name for name, _ in model.named_parameters()]
     slots = {
@@ -49,7 +51,7 @@ def capture(step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> St
     }
     weights = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
-    return State(step, weights, buffers, slots)
+    return State(step, weights, buffers, slots, mask)
 
 
 @torch.no_grad()

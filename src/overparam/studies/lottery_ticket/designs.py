@@ -1,0 +1,141 @@
+"""The study at each preset."""
+
+from overparam.specs import (
+    CNN,
+    MLP,
+    SGD,
+    Adam,
+    Arm,
+    DataSpec,
+    Design,
+    EarlyStop,
+    Panel,
+    Preset,
+    Probing,
+    RunSpec,
+    TrainSpec,
+)
+from overparam.studies.lottery_ticket.arms import CONTROLS, ONE_SHOT, TICKET, Ladder, by_density, by_layer, sizes_of
+from overparam.studies.lottery_ticket.claims import beats_every_control, described, published_claims
+
+PERCENTS = (100, 70, 50, 30, 20, 10, 5)
+LENET_ROUNDS = 20
+LENET_CONTROLLED = (3, 7, 9, 12, 15, 18, 20)  # rounds that leave 51.3, 21.1, 13.5, 7, 3.6, 1.9 and 1.2 %
+IMAGE, DIGIT, PHOTO = (1, 28, 28), (1, 8, 8), (3, 32, 32)
+EARLY_ACCURACY, EARLY_STEP = "early_stop_accuracy", "early_stop_step"
+CAPTION = (
+    "Remaining weights in percent of all but biases and batch norm. A seed varies the initialization, the order of "
+    "the examples, the fresh weights and the random masks; all seeds see the same examples."
+)
+
+
+def lenet(steps: int) -> Ladder:
+    """LeNet-300-100 on MNIST as in Frankle & Carbin (2019): Adam at .0012, batch 60, 20/20/10 % per round."""
+    train = TrainSpec(optimizer=Adam(lr=1.2e-3), batch_size=60, steps=steps, schedule="constant")
+    dense = RunSpec(data=DataSpec(name="mnist", num_val=5000), model=MLP(width=(300, 100)), train=train)
+    rates = {"rest": 0.2, "last": 0.1}
+    return by_layer("lenet", "LeNet-300-100", dense, sizes_of(dense, IMAGE), rates, LENET_ROUNDS)
+
+
+def cnn(channels: int, num_train: int | None, train: TrainSpec, name: str = "cnn", step: int = 0) -> Ladder:
+    """A CNN on CIFAR-10 at the paper's densities."""
+    data = DataSpec(name="cifar10", num_train=num_train)
+    dense = RunSpec(data=data, model=CNN(channels=channels), train=train)
+    title = f"CNN, {channels} channels" + (f", rewound to step {step}" if step else "")
+    return by_density(name, title, dense, sizes_of(dense, PHOTO), PERCENTS, step)
+
+
+def _rounds(*percents: int) -> tuple[int, ...]:
+    return tuple(PERCENTS.index(percent) for percent in percents)
+
+
+def _early(ladder: Ladder, arms: tuple[Arm, ...]) -> tuple[str, ...]:
+    return tuple(arm.name for arm in arms if arm.name.startswith(f"{ladder.name}_"))
+
+
+def _panels(arms: tuple[str, ...]) -> tuple[Panel, ...]:
+    step = (Panel(arm=arm, metric=EARLY_STEP, title="Early-stop step") for arm in arms)
+    accuracy = (Panel(arm=arm, metric=EARLY_ACCURACY, title="Accuracy when stopped early") for arm in arms)
+    return (*accuracy, *step)
+
+
+def _smoke() -> Design:
+    train = TrainSpec(optimizer=Adam(lr=2e-3), batch_size=32, steps=500, schedule="constant")
+    dense = RunSpec(data=DataSpec(name="digits", num_val=197), model=MLP(width=(60, 30)), train=train)
+    ladder = by_density("digits", "MLP on digits", dense, sizes_of(dense, DIGIT), PERCENTS)
+    arms = tuple(ladder.arms(_rounds(10), CONTROLS))
+    names = {arm.name for arm in arms}
+    every = beats_every_control("digits", 10, names, "test_accuracy", 0.01, 0.008, confirmatory=True)
+    return Design(
+        seeds=(0, 1, 2, 3, 4),
+        arms=arms,
+        claims=(*published_claims("digits", 0.01, 0.008), every),
+        budget_core_seconds=60.0,
+        caption=f"Digits 8×8. {CAPTION}",
+        probings=(Probing(probe=EarlyStop(every=20)),),
+        panels=_panels((f"digits_{TICKET}",)),
+        evaluations=1,
+    )
+
+
+def _lenet_design(
+    ladder: Ladder, others: tuple[Arm, ...], claims: str, margin: float, budget: float | None, caption: str
+) -> Design:
+    """All controls of LeNet; the paper's claims are about the arms of the ladder named `claims`."""
+    mine = tuple(ladder.arms(LENET_CONTROLLED, CONTROLS))
+    names, density = {arm.name for arm in mine}, ladder.density(9)
+    every = beats_every_control("lenet", density, names, EARLY_ACCURACY, 0.001, 0.001, confirmatory=True)
+    at = [ladder.density(number) for number in LENET_CONTROLLED[1:]]
+    singly = [claim for level in at for claim in described("lenet", CONTROLS, level, EARLY_ACCURACY, 0.001)]
+    return Design(
+        seeds=(0, 1, 2, 3, 4),
+        arms=(*mine, *others),
+        claims=(*published_claims(claims, margin, margin), every, *singly),
+        budget_core_seconds=budget,
+        caption=f"{caption} {CAPTION}",
+        probings=(Probing(probe=EarlyStop(), arms=_early(ladder, mine)),),
+        panels=_panels(_early(ladder, mine)),
+        evaluations=1,
+    )
+
+
+def _laptop() -> Design:
+    train = TrainSpec(optimizer=SGD(lr=0.02), batch_size=64, epochs=15)
+    ladder = cnn(8, 5000, train)
+    photos = ladder.arms(_rounds(50, 20, 10, 5), ("reinit", "shuffled", ONE_SHOT), num_seeds=3)
+    caption = (
+        "MNIST, 55,000 images, LeNet-300-100, 7,000 steps where the source has 50,000; CIFAR-10, 5,000 images, three "
+        "seeds."
+    )
+    return _lenet_design(lenet(7000), tuple(photos), "cnn", 0.01, 8000.0, caption)
+
+
+def _overnight() -> Design:
+    train = TrainSpec(optimizer=SGD(lr=0.02), batch_size=64, epochs=30)
+    ladder, late = cnn(8, 5000, train), cnn(8, 5000, train, "cnn_late", step=100)
+    rounds = range(1, len(PERCENTS))
+    photos = (*ladder.arms(tuple(rounds), CONTROLS), *late.arms(_rounds(10, 5), ("reinit", "shuffled", ONE_SHOT)))
+    caption = "MNIST, 55,000 images, LeNet-300-100, 20,000 steps where the source has 50,000; CIFAR-10, 5,000 images."
+    return _lenet_design(lenet(20_000), photos, "cnn", 0.01, None, caption)
+
+
+def _paper() -> Design:
+    train = TrainSpec(optimizer=SGD(lr=0.01), batch_size=128, epochs=60)
+    ladder = cnn(32, None, train)
+    arms = tuple(ladder.arms(tuple(range(1, len(PERCENTS))), CONTROLS))
+    names = {arm.name for arm in arms}
+    every = beats_every_control("cnn", 10, names, "test_accuracy", 0.005, 0.003, confirmatory=True)
+    return Design(
+        seeds=(0, 1, 2, 3, 4),
+        arms=arms,
+        claims=(*published_claims("cnn", 0.005, 0.003, comparable=True), every),
+        caption=f"CIFAR-10, the paper's networks, pruned in rounds and at once. {CAPTION}",
+    )
+
+
+DESIGNS: dict[Preset, Design] = {
+    "smoke": _smoke(),
+    "laptop": _laptop(),
+    "overnight": _overnight(),
+    "paper": _paper(),
+}

@@ -1,0 +1,106 @@
+"""Early stopping: looks while a run trains, and what they say of it."""
+
+import math
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from overparam.data.load import prepare
+from overparam.execute import execute
+from overparam.execution import Execution
+from overparam.measure.risk import risk
+from overparam.models.build import build
+from overparam.probing import execute_and_measure
+from overparam.rng.torch_generators import torch_generator
+from overparam.session import Interrupted
+from overparam.specs import MLP, SGD, DataSpec, EarlyStop, Magnitude, Rewind, RunSpec, TrainSpec
+from overparam.specs.probe import probe_id
+from overparam.store.store import Store
+from overparam.stored import UnsupportedSpec
+
+LOOKS = EarlyStop(every=10, growth=1.5)
+
+
+def spec(**fields: Any) -> RunSpec:
+    base = {
+        "data": DataSpec(name="digits", num_train=300, num_val=200, num_test=300),
+        "model": MLP(width=32, depth=3),
+        "train": TrainSpec(optimizer=SGD(lr=0.3), batch_size=30, steps=200, schedule="constant"),
+    }
+    return RunSpec.model_validate(base | fields)
+
+
+def measured(of: RunSpec, execution: Execution, probe: EarlyStop = LOOKS) -> dict[str, Any]:
+    run = execute_and_measure(of, execution, frozenset(), [probe], lambda: False)
+    found: dict[str, Any] = Store(execution.store).measurement(run.run_id, probe_id(probe))["rows"][0]
+    return found
+
+
+def test_looks_spread_and_end_with_the_run() -> None:
+    steps = sorted(EarlyStop().watched(0, 12_000))
+    assert steps[:11] == [100 * k for k in range(1, 12)] and steps[-1] == 12_000
+    assert all(step % 100 == 0 for step in steps) and len(steps) < 45
+    assert all(b / a <= 1.2 for a, b in pairwise(steps[9:]))
+    assert sorted(LOOKS.watched(50, 100)) == [70, 100]
+
+
+def test_the_lowest_validation_loss_is_found_and_tested_there(tmp_path: Path) -> None:
+    """Against every look done by hand on the replayed states."""
+    execution = Execution(store=tmp_path)
+    found, run = measured(spec(), execution), execute(spec(), execution)
+    examples = prepare(run.spec.data, data_dir=None)
+    model = build(run.spec.model, examples.input_shape, examples.num_classes, generator=torch_generator(0, "x"))
+    byhand = {}
+    for step in sorted(LOOKS.watched(0, 200)):
+        model.load_state_dict(run.weights(step))
+        val, test = ((torch.from_numpy(s.x), torch.from_numpy(s.y)) for s in (examples.val, examples.test))
+        byhand[step] = risk(model, *val).loss, risk(model, *test).accuracy
+    best = min(byhand, key=lambda step: byhand[step][0])
+    assert 10 < best < 200, "the test needs a run that overfits"
+    assert (found["early_stop_step"], found["early_stop_val_loss"]) == (best, byhand[best][0])
+    assert found["early_stop_accuracy"] == byhand[best][1]
+    assert found["early_stop_censored"] == 0.0
+    assert found["val_losses"] == [loss for loss, _ in byhand.values()]
+
+
+def test_a_run_that_is_still_getting_better_is_censored(tmp_path: Path) -> None:
+    short = spec(train=TrainSpec(optimizer=SGD(lr=0.01), batch_size=30, steps=40, schedule="constant"))
+    found = measured(short, Execution(store=tmp_path))
+    assert (found["early_stop_step"], found["early_stop_censored"]) == (40.0, 1.0)
+
+
+def test_looking_changes_nothing_and_a_finished_run_is_looked_at_in_a_replay(tmp_path: Path) -> None:
+    plain, watched = Execution(store=tmp_path / "plain"), Execution(store=tmp_path / "watched")
+    before = execute(spec(), plain).result["states"]
+    assert measured(spec(), watched) == measured(spec(), plain)
+    assert execute(spec(), watched).result["states"] == before
+
+
+def test_an_interrupted_run_goes_on_looking_where_it_was(tmp_path: Path) -> None:
+    """The lowest loss so far must survive: else test examples are looked at where they would not have been."""
+    straight, broken, calls = Execution(store=tmp_path / "a"), Execution(store=tmp_path / "b"), iter(range(10_000))
+    with pytest.raises(Interrupted):
+        execute_and_measure(spec(), broken, frozenset(), [LOOKS], lambda: next(calls) >= 60)
+    assert measured(spec(), broken) == measured(spec(), straight)
+    assert execute(spec(), broken).result["observed"] == execute(spec(), straight).result["observed"]
+
+
+def test_a_rewound_ticket_is_looked_at_from_where_it_starts(tmp_path: Path) -> None:
+    ticket = spec(init=Rewind(of=spec(), step=50), mask=Magnitude(of=spec(), fraction=0.5))
+    assert measured(ticket, Execution(store=tmp_path))["steps"] == sorted(LOOKS.watched(50, 200))
+
+
+def test_no_validation_examples_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedSpec, match=r"data.num_val = 0, but early stopping needs"):
+        measured(spec(data=DataSpec(name="digits", num_train=100)), Execution(store=tmp_path))
+    assert not list(Store(tmp_path).run_ids())
+
+
+def test_a_run_that_diverged_has_none(tmp_path: Path) -> None:
+    wild = spec(train=TrainSpec(optimizer=SGD(lr=1e6), batch_size=30, steps=40, schedule="constant"))
+    run = execute_and_measure(wild, Execution(store=tmp_path), frozenset(), [LOOKS], lambda: False)
+    assert run.status == "diverged" and math.isnan(run.test_loss)
+    assert Store(tmp_path).measurement(run.run_id, probe_id(LOOKS))["rows"] == []
