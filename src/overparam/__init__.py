@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from overparam.laboratory import run as run
     from overparam.measure.card import SharpnessReport as SharpnessReport
     from overparam.measure.card import sharpness_report as sharpness_report
+    from overparam.measure.connectivity import Barrier as Barrier
+    from overparam.measure.connectivity import loss_barrier as loss_barrier
     from overparam.measure.eigenvalues import Eigenvalues as Eigenvalues
     from overparam.measure.eigenvalues import top_eigenvalues as top_eigenvalues
     from overparam.measure.estimate import Estimate as Estimate
@@ -40,9 +42,18 @@ if TYPE_CHECKING:
     from overparam.measure.spectrum import spectral_density as spectral_density
     from overparam.measure.surface import Surface as Surface
     from overparam.measure.surface import loss_surface as loss_surface
+    from overparam.measure.tickets import DeadUnits as DeadUnits
+    from overparam.measure.tickets import Overlap as Overlap
+    from overparam.measure.tickets import dead_units as dead_units
+    from overparam.measure.tickets import density_profile as density_profile
+    from overparam.measure.tickets import mask_overlap as mask_overlap
     from overparam.measure.trace import hessian_frobenius as hessian_frobenius
     from overparam.measure.trace import hessian_trace as hessian_trace
     from overparam.models.linearize import linearize as linearize
+    from overparam.models.masks import magnitude_mask as magnitude_mask
+    from overparam.models.masks import masked as masked
+    from overparam.models.masks import random_mask as random_mask
+    from overparam.models.masks import shuffled_mask as shuffled_mask
     from overparam.runs import Run as Run
     from overparam.specs import CNN as CNN
     from overparam.specs import MLP as MLP
@@ -58,6 +69,9 @@ if TYPE_CHECKING:
     from overparam.specs import SameSigns as SameSigns
     from overparam.specs import ShuffledMask as ShuffledMask
     from overparam.specs import TrainSpec as TrainSpec
+    from overparam.specs.pruning import controls as controls
+    from overparam.specs.pruning import iterative_pruning as iterative_pruning
+    from overparam.specs.pruning import one_shot as one_shot
     from overparam.training.observer import Observer as Observer
 
 _HOMES = {
@@ -122,6 +136,10 @@ _HOMES = {
         "empirical_ntk",
     ),
     "overparam.models.linearize": ("linearize",),
+    "overparam.models.masks": ("magnitude_mask", "masked", "random_mask", "shuffled_mask"),
+    "overparam.measure.connectivity": ("Barrier", "loss_barrier"),
+    "overparam.measure.tickets": ("DeadUnits", "Overlap", "dead_units", "density_profile", "mask_overlap"),
+    "overparam.specs.pruning": ("controls", "iterative_pruning", "one_shot"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -16,6 +16,7 @@ from overparam.measure.losses import one_hot
 from overparam.measure.movement import parameter_movement
 from overparam.measure.ntk import empirical_ntk
 from overparam.models.linearize import linearize
+from overparam.models.thin import thin
 from overparam.runs import Run
 from overparam.session import Session
 from overparam.specs.kernel_probe import (
@@ -45,7 +46,7 @@ class Journey:
     def at(self, step: int) -> nn.Module:
         state, model = self.run.state(step), self.session.model()
         model.load_state_dict({**state.weights, **state.buffers})
-        return model.eval()
+        return thin(model.eval(), state.mask)
 
     @cached_property
     def start(self) -> nn.Module:

@@ -15,6 +15,7 @@ from overparam.execution import Execution
 from overparam.finite import finite
 from overparam.identity import run_id
 from overparam.kernel_probing import kernel_rows
+from overparam.measure.connectivity import loss_barrier
 from overparam.measure.eigenvalues import top_eigenvalues
 from overparam.measure.fitted import fit_by_label, selected
 from overparam.measure.flatness import relative_flatness
@@ -24,10 +25,12 @@ from overparam.measure.sharpness import worst_case_sharpness
 from overparam.measure.spectrum import spectral_density
 from overparam.measure.surface import loss_surface
 from overparam.measure.trace import hessian_trace
+from overparam.models.thin import thin
 from overparam.numerics import settled
 from overparam.rng.torch_generators import torch_generator
 from overparam.runs import Run, held, read
 from overparam.session import Interrupted, Session
+from overparam.specs.connectivity_probe import Connectivity
 from overparam.specs.early_stop_probe import EarlyStop
 from overparam.specs.fit_probe import Fitted
 from overparam.specs.kernel_probe import KernelProbe
@@ -131,6 +134,9 @@ def _at(run: Run, probe: Measured, step: int) -> Values:
     x, y = (part[: probe.num_examples] for part in session.train)
     if isinstance(probe, Fitted):
         return _fitted(run, session, model, (x, y))
+    if isinstance(probe, Connectivity):
+        return _connectivity(run, probe, model, (x, y))
+    model = thin(model, state.mask)
     return _values(probe, model, run.spec.train.loss, (x, y))
 
 
@@ -142,6 +148,17 @@ def _fitted(run: Run, session: Session, model: nn.Module, data: Batch) -> Values
     wrong[torch.from_numpy(examples.flipped)] = True
     by_label = fit_by_label(model, x, y, true_y, wrong[: len(y)].to(y.device), run.spec.train.loss)
     return by_label | selected(run.result["curves"])
+
+
+def _connectivity(run: Run, probe: Connectivity, model: nn.Module, data: Batch) -> Values:
+    (sibling,) = probe.siblings(run.spec)
+    other = execute(sibling, run.execution)
+    if other.status == "diverged":
+        return dict.fromkeys(probe.metrics, math.nan)
+    ours, theirs = ({**s.weights, **s.buffers} for s in (run.state("final"), other.state("final")))
+    found = loss_barrier(model, ours, theirs, data, run.spec.train.loss, points=probe.points)
+    curves = {"losses": found.losses.tolist(), "errors": found.errors.tolist()}
+    return {"error_barrier": found.error_barrier, "loss_barrier": found.loss_barrier, **curves}
 
 
 def _values(probe: Measured, model: nn.Module, loss: Any, data: Batch) -> Values:

@@ -43,7 +43,7 @@ def make_plan(
     probes: Mapping[RunId, Sequence[Measured]] | None = None,
     evaluations: Mapping[RunId, int] | None = None,
 ) -> Plan:
-    """Every distinct run behind `specs`, with the union of the states that children need of it, and its probes.
+    """Every distinct run behind `specs` and their probes, with the states that children need of it, and its probes.
 
     A job holds the probes that are not in the store yet.
 
@@ -54,18 +54,26 @@ def make_plan(
     store = Store(execution.store)
     found: dict[RunId, RunSpec] = {}
     steps: dict[RunId, set[int]] = {}
+
+    def unmeasured_of(identity: RunId) -> tuple[Measured, ...]:
+        asked = dict.fromkeys((probes or {}).get(identity, ()))
+        return tuple(probe for probe in asked if not store.has_measurement(identity, probe_id(probe)))
+
+    def before(spec: RunSpec) -> tuple[RunSpec, ...]:
+        compared = (other for probe in unmeasured_of(run_id(spec)) for other in probe.siblings(spec))
+        return (*spec.parents(), *compared)
+
     for spec in specs:
         refuse_unsupported(spec)
-        _collect(spec, found, steps)
+        _collect(spec, before, found, steps)
     runs = []
     for identity, spec in found.items():
-        asked = dict.fromkeys((probes or {}).get(identity, ()))
-        unmeasured = tuple(probe for probe in asked if not store.has_measurement(identity, probe_id(probe)))
+        unmeasured = unmeasured_of(identity)
         wanted = steps.get(identity, set()).union(*(steps_ahead(spec, probe) for probe in unmeasured))
         job = Job(identity, spec, frozenset(wanted), unmeasured, (evaluations or {}).get(identity))
         trained = store.has(identity) and job.save_steps <= {int(step) for step in stored(spec, execution)["states"]}
-        parents = frozenset(run_id(parent) for parent in spec.parents())
-        runs.append(Planned(job, parents, trained, trained and not unmeasured))
+        needs = frozenset(run_id(each) for each in before(spec))
+        runs.append(Planned(job, needs, trained, trained and not unmeasured))
     return Plan(tuple(runs))
 
 
@@ -77,12 +85,17 @@ def steps_ahead(spec: RunSpec, probe: Measured) -> frozenset[int]:
     return frozenset(probe.looks(spec.first_step, Timetable(spec.train, num_train).total_steps))
 
 
-def _collect(spec: RunSpec, found: dict[RunId, RunSpec], steps: dict[RunId, set[int]]) -> None:
+def _collect(
+    spec: RunSpec,
+    before: Callable[[RunSpec], Iterable[RunSpec]],
+    found: dict[RunId, RunSpec],
+    steps: dict[RunId, set[int]],
+) -> None:
     identity = run_id(spec)
     if identity in found:
         return
-    for parent in spec.parents():
-        _collect(parent, found, steps)
+    for each in before(spec):
+        _collect(each, before, found, steps)
     for of, step in spec.states_wanted():
         steps.setdefault(run_id(of), set()).add(step)
     found[identity] = spec

@@ -1,5 +1,6 @@
 """Frozen, validated descriptions of runs and studies."""
 
+from overparam.specs.connectivity_probe import Connectivity as Connectivity
 from overparam.specs.early_stop_probe import EarlyStop as EarlyStop
 from overparam.specs.estimand import Concordance as Concordance
 from overparam.specs.estimand import Difference as Difference

@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import Field, PositiveInt, field_validator
 
 from overparam.identity import Spec, canonical_json, digest_text
+from overparam.specs.run import RunSpec
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -31,6 +32,10 @@ class Measured(Spec):
     def looks(self, first: int, last: int) -> list[int]:
         """Steps of a run from `first` to `last` at which it is measured."""
         return [first + round(share * (last - first)) for share in self.at]
+
+    def siblings(self, spec: RunSpec) -> tuple[RunSpec, ...]:
+        """Other runs that it compares a run with, to be finished first."""
+        return ()
 
     @property
     def metrics(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from overparam.identity import Spec
+from overparam.specs.connectivity_probe import Connectivity
 from overparam.specs.early_stop_probe import EarlyStop
 from overparam.specs.fit_probe import Fitted
 from overparam.specs.kernel_probe import (
@@ -177,7 +178,8 @@ Probe = Annotated[
     | TraceRegression
     | Taylor
     | Fitted
-    | EarlyStop,
+    | EarlyStop
+    | Connectivity,
     Field(discriminator="kind"),
 ]
 

@@ -19,7 +19,7 @@ TITLES = {
     "random": "random mask, all layers alike",
     ONE_SHOT: "pruned at once",
 }
-TUNED = "tuned"
+TUNED, FRESH = "tuned", "fresh"
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,21 @@ class Ladder:
         yield self.arm(TICKET, range(len(self.chain)), num_seeds)
         for kind in kinds:
             yield self.arm(kind, numbers, num_seeds)
+
+    def transferred(self, number: int, fresh_seed: int) -> Iterator[Arm]:
+        """The dense network, the ticket and two controls of a round, all trained on another sample of the data."""
+        dense = self.chain[0]
+        data = dense.data.model_copy(update={"data_seed": fresh_seed})
+        kinds = {TICKET: (0, number), "reinit": (number,), "random": (number,)}
+        for kind, numbers in kinds.items():
+            chosen = {self.density(at): (self.control(kind, at) if at else dense) for at in numbers}
+            specs = {at: spec.model_copy(update={"data": data}) for at, spec in chosen.items()}
+            yield Arm(
+                name=arm_name(self.name, f"{kind}_{FRESH}"),
+                title=f"{self.title}: {TITLES[kind]}, fresh sample",
+                note="Masks come from one sample, training and test examples from another.",
+                levels=tuple(Level(level=at, spec=spec) for at, spec in specs.items()),
+            )
 
     def tuned(self, rates: Mapping[str, float], number: int) -> Iterator[Arm]:
         """Arms at one density with the rate that suited each best on pilot seeds; masks are those of the first rate."""

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from overparam.specs import Claim, Difference, Every, Point
-from overparam.studies.lottery_ticket.arms import CONTROLS, ONE_SHOT, TICKET, arm_name
+from overparam.studies.lottery_ticket.arms import CONTROLS, FRESH, ONE_SHOT, TICKET, arm_name
 
 # Test accuracy by remaining percent, CNN with 32 channels on CIFAR-10. Source: arXiv:2604.07603, E4, pruned at once.
 PAPER = {100: 0.8487, 70: 0.8527, 50: 0.8486, 30: 0.8474, 20: 0.8447, 10: 0.8372, 5: 0.8148}
@@ -87,6 +87,29 @@ def beats_every_control(
         pilot_sd=sd,
         paper_note="one control was run",
         confirmatory=confirmatory,
+    )
+
+
+def transferred(ladder: str, density: float) -> tuple[Claim, ...]:
+    """What is left of a ticket's gain on a fresh sample: of its mask and weights, and of its mask alone."""
+    fresh = f"{TICKET}_{FRESH}"
+    rows = (
+        ("the gain on its own sample", TICKET, TICKET, 100.0),
+        ("the gain on a fresh sample", fresh, fresh, 100.0),
+        ("the gain of the mask on a fresh sample", f"reinit_{FRESH}", f"random_{FRESH}", density),
+    )
+    return tuple(
+        Claim(
+            name=f"{ladder}: {name}",
+            sentence=f"At {density:g} % of the weights, {name} is positive.",
+            estimand=gain(ladder, kind, density, other, at, "test_accuracy"),
+            test="superiority",
+            margin=0.01,
+            pilot_sd=0.01,
+            paper_note="not measured",
+            confirmatory=False,
+        )
+        for name, kind, other, at in rows
     )
 
 

@@ -6,22 +6,27 @@ from overparam.specs import (
     SGD,
     Adam,
     Arm,
+    Connectivity,
     DataSpec,
     Design,
     EarlyStop,
+    Eigenvalues,
     Panel,
     Preset,
     Probing,
     RunSpec,
+    TangentKernel,
     TrainSpec,
 )
 from overparam.studies.lottery_ticket.arms import CONTROLS, ONE_SHOT, TICKET, Ladder, by_density, by_layer, sizes_of
-from overparam.studies.lottery_ticket.claims import beats_every_control, described, published_claims
+from overparam.studies.lottery_ticket.claims import beats_every_control, described, published_claims, transferred
 
 PERCENTS = (100, 70, 50, 30, 20, 10, 5)
 LENET_ROUNDS = 20
 LENET_CONTROLLED = (3, 7, 9, 12, 15, 18, 20)  # rounds that leave 51.3, 21.1, 13.5, 7, 3.6, 1.9 and 1.2 %
-IMAGE, DIGIT, PHOTO = (1, 28, 28), (1, 8, 8), (3, 32, 32)
+SIGNAL_PERCENTS = (100, 70, 50, 35, 25, 17, 12, 8)
+FRESH_SAMPLE = 10_000  # the data seed of the sample that tickets are moved to
+IMAGE, DIGIT, PHOTO, SIGNAL = (1, 28, 28), (1, 8, 8), (3, 32, 32), (40,)
 EARLY_ACCURACY, EARLY_STEP = "early_stop_accuracy", "early_stop_step"
 CAPTION = (
     "Remaining weights in percent of all but biases and batch norm. A seed varies the initialization, the order of "
@@ -45,12 +50,32 @@ def cnn(channels: int, num_train: int | None, train: TrainSpec, name: str = "cnn
     return by_density(name, title, dense, sizes_of(dense, PHOTO), PERCENTS, step)
 
 
+def signals() -> Ladder:
+    """An MLP on MNIST-1D, of which there are as many fresh samples as wanted. Recipe: Greydanus & Kobak (2024)."""
+    train = TrainSpec(optimizer=Adam(lr=5e-3), batch_size=100, steps=1500, schedule="constant")
+    data = DataSpec(name="mnist1d", num_train=4000, num_test=4000)
+    dense = RunSpec(data=data, model=MLP(width=(500, 500)), train=train)
+    return by_density("signals", "MLP on MNIST-1D", dense, sizes_of(dense, SIGNAL), SIGNAL_PERCENTS)
+
+
 def _rounds(*percents: int) -> tuple[int, ...]:
     return tuple(PERCENTS.index(percent) for percent in percents)
 
 
+def _moved(ladder: Ladder) -> tuple[Arm, ...]:
+    last = len(ladder.chain) - 1
+    return (ladder.arm(TICKET, range(last + 1)), *ladder.transferred(last, FRESH_SAMPLE))
+
+
 def _early(ladder: Ladder, arms: tuple[Arm, ...]) -> tuple[str, ...]:
     return tuple(arm.name for arm in arms if arm.name.startswith(f"{ladder.name}_"))
+
+
+def _compared(ladder: Ladder) -> tuple[Probing, ...]:
+    """The dense network, a ticket and its mask under fresh weights: two orders of the examples, curvature, kernel."""
+    where = {"arms": (f"lenet_{TICKET}", "lenet_reinit"), "levels": (ladder.density(0), ladder.density(9))}
+    probes = (Connectivity(), Eigenvalues(), TangentKernel(num_examples=32))
+    return tuple(Probing.model_validate({"probe": probe, "num_seeds": 3, **where}) for probe in probes)
 
 
 def _panels(arms: tuple[str, ...]) -> tuple[Panel, ...]:
@@ -85,38 +110,45 @@ def _lenet_design(
     mine = tuple(ladder.arms(LENET_CONTROLLED, CONTROLS))
     names, density = {arm.name for arm in mine}, ladder.density(9)
     every = beats_every_control("lenet", density, names, EARLY_ACCURACY, 0.001, 0.001, confirmatory=True)
-    at = [ladder.density(number) for number in LENET_CONTROLLED[1:]]
+    at = [ladder.density(number) for number in (9, 15)]
     singly = [claim for level in at for claim in described("lenet", CONTROLS, level, EARLY_ACCURACY, 0.001)]
     return Design(
         seeds=(0, 1, 2, 3, 4),
         arms=(*mine, *others),
-        claims=(*published_claims(claims, margin, margin), every, *singly),
+        claims=(
+            *published_claims(claims, margin, margin),
+            every,
+            *singly,
+            *transferred("signals", SIGNAL_PERCENTS[-1]),
+        ),
         budget_core_seconds=budget,
         caption=f"{caption} {CAPTION}",
-        probings=(Probing(probe=EarlyStop(), arms=_early(ladder, mine)),),
+        probings=(Probing(probe=EarlyStop(), arms=_early(ladder, mine)), *_compared(ladder)),
         panels=_panels(_early(ladder, mine)),
         evaluations=1,
     )
 
 
 def _laptop() -> Design:
-    train = TrainSpec(optimizer=SGD(lr=0.02), batch_size=64, epochs=15)
+    train = TrainSpec(optimizer=SGD(lr=0.05), batch_size=128, epochs=10)
     ladder = cnn(8, 5000, train)
     photos = ladder.arms(_rounds(50, 20, 10, 5), ("reinit", "shuffled", ONE_SHOT), num_seeds=3)
+    others = (*photos, *_moved(signals()))
     caption = (
-        "MNIST, 55,000 images, LeNet-300-100, 7,000 steps where the source has 50,000; CIFAR-10, 5,000 images, three "
+        "MNIST, 55,000 images, LeNet-300-100, 6,000 steps where the source has 50,000; CIFAR-10, 5,000 images, three "
         "seeds."
     )
-    return _lenet_design(lenet(7000), tuple(photos), "cnn", 0.01, 8000.0, caption)
+    return _lenet_design(lenet(6000), others, "cnn", 0.01, 8000.0, caption)
 
 
 def _overnight() -> Design:
-    train = TrainSpec(optimizer=SGD(lr=0.02), batch_size=64, epochs=30)
+    train = TrainSpec(optimizer=SGD(lr=0.05), batch_size=128, epochs=30)
     ladder, late = cnn(8, 5000, train), cnn(8, 5000, train, "cnn_late", step=100)
     rounds = range(1, len(PERCENTS))
     photos = (*ladder.arms(tuple(rounds), CONTROLS), *late.arms(_rounds(10, 5), ("reinit", "shuffled", ONE_SHOT)))
+    others = (*photos, *_moved(signals()))
     caption = "MNIST, 55,000 images, LeNet-300-100, 20,000 steps where the source has 50,000; CIFAR-10, 5,000 images."
-    return _lenet_design(lenet(20_000), photos, "cnn", 0.01, None, caption)
+    return _lenet_design(lenet(20_000), others, "cnn", 0.01, None, caption)
 
 
 def _paper() -> Design:
