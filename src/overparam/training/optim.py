@@ -4,12 +4,11 @@ from collections.abc import Callable
 from typing import assert_never
 
 import torch
-from torch import nn
-from torch.optim.sgd import sgd
+from torch import Tensor, nn
 
 from overparam.specs.run import SGD, Adam
 
-SETTINGS = ("lr", "momentum", "weight_decay", "dampening", "nesterov", "maximize")
+SETTINGS = ("momentum", "weight_decay", "dampening", "nesterov", "maximize")
 
 
 def build_optimizer(spec: SGD | Adam, model: nn.Module) -> torch.optim.Optimizer:
@@ -31,19 +30,28 @@ def update_of(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
     if not isinstance(optimizer, torch.optim.SGD):
         return optimizer.step
     (group,) = optimizer.param_groups
-    parameters, momentum = group["params"], group["momentum"]
+    parameters, settings = group["params"], {name: group[name] for name in SETTINGS}
+    values, buffers = [p.detach() for p in parameters], _buffers(optimizer)
 
     def update() -> None:
+        nonlocal buffers
         grads = [p.grad for p in parameters]
-        buffers = [optimizer.state.get(p, {}).get("momentum_buffer") for p in parameters]
-        if any(g is None for g in grads) or (momentum and any(b is None for b in buffers)):
+        if buffers is None or any(g is None for g in grads):
             optimizer.step()
-            return
-        settings = {name: group[name] for name in SETTINGS}
-        with torch.no_grad():
-            sgd(parameters, grads, buffers, fused=True, **settings)
+            buffers = _buffers(optimizer)
+        else:
+            torch._fused_sgd_(values, grads, buffers, lr=group["lr"], is_first_step=False, **settings)
 
     return update
+
+
+def _buffers(optimizer: torch.optim.SGD) -> list[Tensor] | None:
+    """Momentum by parameter, as the kernel wants it: nothing without momentum; None while some has yet to be made."""
+    (group,) = optimizer.param_groups
+    if not group["momentum"]:
+        return []
+    found = [optimizer.state.get(p, {}).get("momentum_buffer") for p in group["params"]]
+    return found if all(b is not None for b in found) else None
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
