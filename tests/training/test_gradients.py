@@ -1,6 +1,7 @@
 """The gradient of a batch: layer by layer it agrees with autograd in every bit, and only where it may be used."""
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from overparam.models.build import build
 from overparam.specs import CNN, MLP, SGD, TrainSpec
 from overparam.training.gradients import _by_autograd, gradient_of, plain_layers
-from overparam.training.loop import train_loop
+from overparam.training.loop import rows_of, train_loop
 from overparam.training.optim import build_optimizer, update_of
 
 SPEC = TrainSpec(optimizer=SGD(lr=0.05), batch_size=100, epochs=1)
@@ -63,16 +64,72 @@ def test_updates_agree_with_the_optimizer_in_every_bit(momentum: float, weight_d
     assert optimizer.state_dict()["state"].keys() == reference.state_dict()["state"].keys()
 
 
-def test_a_run_agrees_with_one_by_autograd(monkeypatch: pytest.MonkeyPatch) -> None:
+def nothing(_: nn.Module) -> None:
+    pass
+
+
+def no_grads(model: nn.Module) -> None:
+    model.zero_grad(set_to_none=True)
+
+
+def moved(model: nn.Module) -> None:
+    """Other memory, another value: gradients must be those of the new weights."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data * 0.9
+
+
+def other_hooks(model: nn.Module) -> None:
+    next(model.parameters()).register_hook(lambda grad: grad * 0.5)  # type: ignore[no-untyped-call]
+
+
+def frozen_first(model: nn.Module) -> None:
+    next(model.parameters()).requires_grad_(False)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("touch", [nothing, no_grads, moved, other_hooks, frozen_first, nn.Module.eval])
+def test_a_run_agrees_with_one_by_autograd(
+    monkeypatch: pytest.MonkeyPatch, touch: Callable[[nn.Module], object], momentum: float
+) -> None:
+    """Whatever a caller does to the network between two updates."""
     x, y = batch(230)
-    spec = SPEC.model_copy(update={"epochs": 3})
+    spec = SPEC.model_copy(update={"epochs": 3, "optimizer": SGD(lr=0.05, momentum=momentum)})
     final = []
     for _ in range(2):
         model = network(MLP(width=20, depth=3))
-        list(train_loop(model, x, y, spec, order=shuffled, stops=frozenset()))
-        final.append([p.detach().clone() for p in model.parameters()])
-        monkeypatch.setattr("overparam.training.loop.gradient_of", _by_autograd)
+        losses = []
+        for moment in train_loop(model, x, y, spec, order=shuffled, stops=frozenset({2, 5, 6})):
+            losses.append(moment.last_loss)
+            touch(model)
+        final.append([*(p.detach().clone() for p in model.parameters()), torch.tensor(losses)])
+        monkeypatch.setattr("overparam.training.gradients.gradient_of", _by_autograd)
+        monkeypatch.setattr("overparam.training.loop.update_of", lambda optimizer: optimizer.step)
+        monkeypatch.setattr("overparam.training.loop.rows_of", lambda x: lambda chosen: x[chosen])
     assert all(torch.equal(a, b) for a, b in zip(*final, strict=True))
+
+
+IMAGES = torch.arange(12 * 3 * 4 * 4, dtype=torch.float32).reshape(12, 3, 4, 4)
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        IMAGES,
+        IMAGES.to(memory_format=torch.channels_last),
+        IMAGES[:, :1].to(memory_format=torch.channels_last),
+        IMAGES[2:],
+        IMAGES[::2],
+        IMAGES[:, :2],
+        IMAGES[..., ::2],
+        IMAGES.flatten(),
+        IMAGES.flatten(1).t(),
+        IMAGES[:1].expand(12, 3, 4, 4),
+    ],
+)
+def test_rows_are_those_of_indexing_in_its_layout(x: Tensor) -> None:
+    chosen = torch.tensor([3, 0, 3, 5])
+    assert torch.equal(rows_of(x)(chosen), x[chosen])
+    assert rows_of(x)(chosen).stride() == x[chosen].stride()
 
 
 def hooked(network: nn.Module) -> nn.Module:

@@ -4,7 +4,7 @@ Small networks spend more time in autograd's bookkeeping than in arithmetic. Bot
 the same operands in the same layout, so that weights agree in every bit; the tests hold them to that.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
@@ -14,10 +14,33 @@ from overparam.measure.losses import batch_mean
 from overparam.specs.run import TrainSpec
 
 Gradient = Callable[[Tensor, Tensor], Tensor]
-HOOKS = (
-    *("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"),
-    "_post_accumulate_grad_hooks",
-)
+MODULE_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+PARAMETER_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
+
+
+def kept_gradient(model: nn.Module, spec: TrainSpec) -> Callable[[], Gradient]:
+    """→ the gradient of the model as it is now, made anew only after a caller has changed what it rests on."""
+    parts = list(model.modules()), list(model.parameters())
+    kept: list[tuple[list[object], Gradient]] = []
+
+    def now() -> Gradient:
+        if not kept or kept[0][0] != _basis(*parts):
+            gradient = gradient_of(model, spec)
+            kept[:] = [(_basis(*parts), gradient)]
+        return kept[0][1]
+
+    return now
+
+
+def _basis(modules: list[nn.Module], parameters: list[nn.Parameter]) -> list[object]:
+    """What a gradient rests on; an address is taken for as long as the gradient keeps the tensor that was there."""
+    places = [(p.data_ptr(), p.grad is None or p.grad.data_ptr(), p.requires_grad) for p in parameters]
+    return [*_hooks(modules, parameters), *places]
+
+
+def _hooks(modules: Iterable[nn.Module], parameters: Iterable[nn.Parameter]) -> list[bool]:
+    ours = [bool(getattr(module, name)) for module in modules for name in MODULE_HOOKS]
+    return ours + [bool(getattr(parameter, name)) for parameter in parameters for name in PARAMETER_HOOKS]
 
 
 def gradient_of(model: nn.Module, spec: TrainSpec) -> Gradient:
@@ -28,8 +51,7 @@ def gradient_of(model: nn.Module, spec: TrainSpec) -> Gradient:
 
 def plain_layers(model: nn.Module) -> list[nn.Linear] | None:
     """Linear layers of `Flatten, Linear, ReLU, …, Linear`, or None for any other network, or one with hooks."""
-    hooked = [*model.modules(), *model.parameters()]
-    if type(model) is not nn.Sequential or any(getattr(each, name, None) for each in hooked for name in HOOKS):
+    if type(model) is not nn.Sequential or any(_hooks(model.modules(), model.parameters())):
         return None
     first, *rest = model
     linear = [each for each in rest[::2] if type(each) is nn.Linear and each.bias is not None]
@@ -59,8 +81,7 @@ def _one_by_one(layers: list[nn.Linear]) -> Gradient:
     def gradient(x: Tensor, y: Tensor) -> Tensor:
         if len(y) not in by_size:
             by_size[len(y)] = _of_size(layers, len(y))
-        with torch.no_grad():
-            return by_size[len(y)](x.flatten(1), y)
+        return by_size[len(y)](x.flatten(1), y)
 
     return gradient
 
@@ -70,7 +91,8 @@ def _of_size(layers: list[nn.Linear], n: int) -> Gradient:
     weights, biases = ([getattr(layer, name).detach() for layer in layers] for name in ("weight", "bias"))
     grads = [(layer.weight.grad, layer.bias.grad) for layer in layers]
     hidden = [weights[0].new_empty(n, len(w)) for w in weights]
-    back, columns = [torch.empty_like(h) for h in hidden], [w.t() for w in weights]
+    back = [torch.empty_like(h) for h in hidden]
+    columns, rows_back = [w.t() for w in weights], [b.t() for b in back]
     log_p, in_log_p = torch.empty_like(hidden[-1]), torch.empty_like(hidden[-1])
     one, total = log_p.new_ones(()), log_p.new_full((), float(n))
     last = len(layers) - 1
@@ -87,7 +109,7 @@ def _of_size(layers: list[nn.Linear], n: int) -> Gradient:
         torch._log_softmax_backward_data(in_log_p, log_p, 1, log_p.dtype, out=back[last])
         for i in range(last, -1, -1):
             in_weight, in_bias = grads[i]
-            torch.mm(back[i].t(), hidden[i - 1] if i else x, out=in_weight)
+            torch.mm(rows_back[i], hidden[i - 1] if i else x, out=in_weight)
             torch.sum(back[i], 0, out=in_bias)
             if i:
                 torch.mm(back[i], weights[i], out=back[i - 1])

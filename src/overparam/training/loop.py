@@ -5,6 +5,7 @@ moment changes the numbers of the run, because the loop holds the only optimizer
 outside the data order, which is a function of the epoch.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from overparam.measure.risk import risk
 from overparam.models.masks import Mask
 from overparam.specs.run import TrainSpec
-from overparam.training.gradients import gradient_of
+from overparam.training.gradients import kept_gradient
 from overparam.training.optim import build_optimizer, set_lr, update_of
 from overparam.training.pruning import mask_like, refuse_regrown, thinned
 from overparam.training.state import State, capture, restore
@@ -86,7 +87,7 @@ def train_loop(
         run.advance(step, halt)
         step = halt
         moment = run.moment(step, "length" if step == total else None)
-        if step in epoch_ends and run.diverged_at is not None:
+        if run.diverged_at is not None and step in epoch_ends:
             moment = replace(moment, end="diverged")
         elif step in checks:
             moment = run.check(moment, pending)
@@ -112,7 +113,10 @@ class _Run:
         self.model, self.x, self.y, self.spec, self.order = model, x, y, spec, order
         self.optimizer = build_optimizer(spec.optimizer, model)
         self.timetable = Timetable(spec, len(x))
-        self.epoch, self.permutation = -1, torch.empty(0)
+        self.per_epoch, self.rows = self.timetable.steps_per_epoch, rows_of(x)
+        self.epoch = -1
+        self.chosen: tuple[Tensor, ...] = ()
+        self.modules, self.gradient = list(model.modules()), kept_gradient(model, spec)
         self.last_loss = last_loss
         self.diverged_at: int | None = None
         self.since_check: list[Tensor] = []
@@ -143,9 +147,10 @@ class _Run:
 
     def advance(self, step: int, until: int) -> None:
         """Update from `step` to `until`; the mode is set anew because a caller may have left another one."""
-        self.model.train()
+        if not all(module.training for module in self.modules):
+            self.model.train()
         losses = []
-        gradient, update = gradient_of(self.model, self.spec), update_of(self.optimizer)
+        gradient, update = self.gradient(), update_of(self.optimizer)
         if self.mask:
             gradient = thinned(gradient, self.model, self.mask)
         for current in range(step, until):
@@ -159,25 +164,22 @@ class _Run:
             self.since_check.append(losses)
         if self.diverged_at is not None:
             return
-        broken = (~torch.isfinite(losses)).nonzero()
-        if len(broken):
-            self.diverged_at = step + int(broken[0]) + 1
-            losses = losses[: int(broken[0])]
-        if len(losses):
-            self.last_loss = float(losses[-1])
+        for after, loss in enumerate(losses.tolist(), step + 1):
+            if not math.isfinite(loss):
+                self.diverged_at = after
+                return
+            self.last_loss = loss
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        epoch, position = divmod(step, self.timetable.steps_per_epoch)
+        epoch, position = divmod(step, self.per_epoch)
         if epoch != self.epoch:
             set_lr(self.optimizer, self.timetable.lr(step))
             self.epoch = epoch
-            if self.timetable.steps_per_epoch > 1:
-                self.permutation = self.order(epoch).to(self.x.device)
-        if self.timetable.steps_per_epoch == 1:
+            if self.per_epoch > 1:
+                self.chosen = torch.split(self.order(epoch).to(self.x.device), self.timetable.batch_size)
+        if self.per_epoch == 1:
             return self.x, self.y
-        size = self.timetable.batch_size
-        chosen = self.permutation[position * size : (position + 1) * size]
-        return self.x[chosen], self.y[chosen]
+        return self.rows(self.chosen[position]), self.y.index_select(0, self.chosen[position])
 
     def check(self, moment: Moment, targets: tuple[float, ...]) -> Moment:
         """Look at the train loss if it can be near; say which targets it meets and whether the last is met or passed.
@@ -195,3 +197,12 @@ class _Run:
         elif now.loss < OVERSHOT * targets[-1]:
             end = "overshot"
         return replace(moment, end=end, reached=reached)
+
+
+def rows_of(x: Tensor) -> Callable[[Tensor], Tensor]:
+    """Indices → `x[indices]`, in the same layout: of dense examples by copying whole rows, 2 to 4 times as fast."""
+    shape, strides = x.shape[1:], x.stride()
+    if strides[0] != shape.numel() or x[0].clone().stride() != strides[1:]:
+        return lambda chosen: x[chosen]
+    rows = x.as_strided((len(x), strides[0]), (strides[0], 1))
+    return lambda chosen: rows.index_select(0, chosen).as_strided((len(chosen), *shape), strides)
