@@ -28,8 +28,8 @@ def weak_features_risk(n: int, p: int, features: int, *, noise: float, signal: f
     """Test error, noise included, when only p of equally weak `features` are seen; infinite for |n − p| ≤ 1.
 
     With seen signal a = signal·p/features and unseen u = signal − a: `(u + noise)(1 + p/(n − p − 1))` for p ≤ n − 2,
-    and `a(1 − n/p) + (u + noise)(1 + n/(p − n − 1))` for p ≥ n + 2. Beyond the peak it falls below all that was
-    reached before it.
+    and `a(1 − n/p) + (u + noise)(1 + n/(p − n − 1))` for p ≥ n + 2. With little noise it falls beyond the
+    peak below all that was reached before it; with `noise` = `signal` it never does.
 
     Source: Belkin, Hsu & Xu (2020), theorem 1.
 
