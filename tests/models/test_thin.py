@@ -45,10 +45,12 @@ def test_eigenvalues_and_kernel_are_those_of_the_kept_weights(spec: MLP | CNN, s
     model, mask = pruned(spec, shape)
     x, y = torch.randn(6, *shape, generator=torch_generator(1, "x")).double(), torch.tensor([0, 1, 2, 0, 1, 2])
     vector, places = kept_weights(model, mask)
-    jacobian = torch.autograd.functional.jacobian(lambda v: outputs(model, places, v, x), vector)
+    jacobian = torch.autograd.functional.jacobian(lambda v: outputs(model, places, v, x), vector)  # type: ignore[no-untyped-call]
     kernel = torch.einsum("acp,bdp->abcd", jacobian, jacobian)
     loss = nn.functional.cross_entropy
-    hessian = torch.autograd.functional.hessian(lambda v: loss(outputs(model, places, v, x), y), vector)
+    hessian = torch.autograd.functional.hessian(  # type: ignore[no-untyped-call]
+        lambda v: loss(outputs(model, places, v, x), y), vector
+    )
     full = top_eigenvalues(model, "cross_entropy", (x, y), which="both", tol=1e-6, max_products=400)
     found = top_eigenvalues(thin(model, mask), "cross_entropy", (x, y), which="both", tol=1e-6, max_products=400)
     ends = torch.linalg.eigvalsh(hessian)[[-1, 0]]
