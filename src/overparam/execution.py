@@ -9,7 +9,10 @@ from overparam.store.provenance import environment
 
 @dataclass(frozen=True)
 class Execution:
-    """How runs are carried out. Nothing in here changes a run's numbers within one numeric environment."""
+    """How runs are carried out. Nothing in here changes a trained network within one numeric environment.
+
+    `evaluations` is how often a run is looked at on the way: its curves have so many rows.
+    """
 
     store: Path = Path("runs")
     device: str = "cpu"

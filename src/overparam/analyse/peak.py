@@ -45,8 +45,15 @@ class HeldOut:
 
 
 def factor(num_seeds: int) -> float:
-    """The factor for the next tabulated number of seeds that is not smaller, or the last."""
-    return next((value for seeds, value in FACTORS.items() if seeds >= num_seeds), FACTORS[max(FACTORS)])
+    """The factor for the next tabulated number of seeds that is not smaller.
+
+    Beyond the table it grows in proportion to the number of seeds, faster than anywhere within it.
+
+    >>> factor(5), factor(40)
+    (1.25, 4.2)
+    """
+    beyond = FACTORS[max(FACTORS)] * num_seeds / max(FACTORS)
+    return next((value for seeds, value in FACTORS.items() if seeds >= num_seeds), beyond)
 
 
 def most_prominent(curves: Values) -> tuple[Indices, Indices, Indices]:

@@ -25,7 +25,7 @@ class EarlyStop(Measured):
         """Steps of a run from `first` to `last` that are looked at, the last among them.
 
         >>> sorted(EarlyStop(every=100, growth=1.5).watched(0, 1000))
-        [100, 200, 300, 500, 800, 1000]
+        [100, 200, 300, 400, 700, 1000]
         """
         steps, look = {last}, float(self.every)
         while (step := self.every * round(look / self.every)) < last:

@@ -105,6 +105,8 @@ class Peak(Spec):
 class PeakPlace(Spec):
     """log2 of the level of each seed's most prominent peak over another level: how many doublings it lies beyond that.
 
+    A seed without a clear peak has one all the same; whether there is any is the matter of `Peak`.
+
     The other level is where `other` first reaches `reaches` in that seed (between levels by `ln level`), or, without
     `other`, the level `reaches` itself.
     """

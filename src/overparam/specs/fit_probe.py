@@ -11,8 +11,8 @@ class Fitted(Measured):
     """Accuracy and loss on the training examples whose labels are right and on those whose labels are wrong.
 
     `recovered_accuracy` is the share of the latter that get their true label. `best_test_accuracy` is the highest of
-    all evaluations along the run, `early_stopped_test_accuracy` that at the lowest validation loss: beside the value at
-    the end they show what selection makes of a curve.
+    the evaluations along the run (about `Execution.evaluations` of them), `early_stopped_test_accuracy` that at the
+    lowest validation loss: beside the value at the end they show what selection makes of a curve.
     """
 
     kind: Literal["fitted"] = "fitted"

@@ -54,9 +54,9 @@ def epochs(width: int) -> Arm:
 
 
 def samples(width: int) -> Arm:
-    """More examples move the threshold past the width."""
-    data = SIGNALS.model_copy(update={"label_noise": WRONG})
-    sizes = {n: data.model_copy(update={"num_train": n}) for n in (250, 500, 1000, 2000, 3000, 4000, 5000, 6000, 8000)}
+    """More examples move the threshold past the width; fewer are the first of more, all from a pool of one size."""
+    data = SIGNALS.model_copy(update={"label_noise": WRONG, "num_val": 0})
+    sizes = {n: data.model_copy(update={"num_train": n}) for n in (250, 500, 1000, 1400, 1700, 2000, 2500, 3000, 4000)}
     model = MLP(width=width, depth=3)
     levels = tuple(Level(level=n, spec=RunSpec(data=d, model=model, train=ENDLESS)) for n, d in sizes.items())
     note = f"Levels are training examples, the width is {width}."

@@ -8,11 +8,15 @@ from overparam.specs import Claim, Peak, PeakPlace, Slope
 from overparam.specs.estimand import Estimand
 
 PUBLISHED, CLEAN, NOISY, EQUAL_LOSS, CNN_ARM = "published", "clean", "noisy", "equal_loss", "cnn"
+PUBLISHED_CNN = "published_cnn"
 EPOCHS, SAMPLES = "epochs", "samples"
 FITTED = 0.99  # of the given labels: the interpolation threshold
 # Test accuracy by width on 10,000 MNIST images. Source: arXiv:2604.07603, two seeds.
 PAPER = {8: 0.897, 16: 0.934, 32: 0.954, 64: 0.961, 128: 0.967, 256: 0.967, 512: 0.969, 1024: 0.968}
 BEYOND = tuple(float(width) for width in PAPER if width >= 32)  # the paper's networks of width 32 fit all labels
+
+
+REPORTED = "a peak is reported at 8 channels, where one of its seeds did not train"
 
 
 def paper_slope() -> float:
@@ -33,8 +37,8 @@ def claims(arms: Collection[str], beyond_width: float, comparable: bool = False)
 def _published(comparable: bool) -> tuple[Claim, ...]:
     keeps_falling = Claim(
         name="the error keeps falling past the threshold",
-        sentence="Under the published protocol on MNIST the test accuracy rises with every doubling of the width from "
-        "32 on, where all labels are fitted.",
+        sentence="Under the published protocol on MNIST the test accuracy rises with the width, on average per doubling, "
+        "from 32 on, where all labels are fitted.",
         estimand=Slope(metric="test_accuracy", arm=PUBLISHED, levels=BEYOND),
         test="superiority",
         margin=0.001,
@@ -54,7 +58,7 @@ def _peak(name: str, sentence: str, estimand: Estimand, margin: float, confirmat
         test="superiority",
         margin=margin,
         pilot_sd=margin / 2,
-        paper_note="a peak is reported for a CNN at 8 channels on clean labels, where one of its seeds did not train",
+        paper_note=REPORTED if getattr(estimand, "arm", "") == PUBLISHED_CNN else "not measured",
         confirmatory=confirmatory,
     )
 
@@ -142,6 +146,13 @@ DESCRIBED: tuple[tuple[str, str, str, str, float], ...] = (
         PUBLISHED,
         "test_accuracy",
         0.005,
+    ),
+    (
+        "the published CNN's curve has a peak",
+        f"Under the published protocol on CIFAR-10 the test error of a CNN {AGAIN} its channels.",
+        PUBLISHED_CNN,
+        "test_accuracy",
+        0.01,
     ),
     (
         "the best epoch has a peak",

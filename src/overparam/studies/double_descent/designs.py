@@ -30,12 +30,12 @@ from overparam.studies.double_descent.arms import (
     samples,
     signals,
 )
-from overparam.studies.double_descent.claims import CLEAN, EQUAL_LOSS, NOISY, claims
+from overparam.studies.double_descent.claims import CLEAN, EQUAL_LOSS, NOISY, PUBLISHED_CNN, claims
 from overparam.studies.double_descent.grid import MNIST1D_THRESHOLD, SMOKE_THRESHOLD, around, width_of
 
 SIGNAL_LENGTH, CLASSES = 40, 10
 OF_NOISY = {
-    "best_test_accuracy": "Accuracy of the best epoch",
+    "best_test_accuracy": "Accuracy of the best look",
     "early_stopped_test_accuracy": "Accuracy when stopped early",
     "flipped_accuracy": "Wrong labels fitted",
     "num_parameters": "Parameters",
@@ -58,8 +58,9 @@ def probings(arms: tuple[Arm, ...], n: int, num_train: int) -> tuple[Probing, ..
     matched = tuple(name for name in names if name == EQUAL_LOSS)
     found = [
         Probing(probe=Fitted(), arms=tuple(name for name in names if name != EQUAL_LOSS)),
-        Probing(probe=Eigenvalues(num_examples=n), arms=curved),
     ]
+    if curved:
+        found.append(Probing(probe=Eigenvalues(num_examples=n), arms=curved))
     if noisy:
         found.append(Probing(probe=SpectralDensity(num_examples=n // 2, prior_precision=1 / num_train), arms=noisy))
     if matched:
@@ -115,7 +116,7 @@ def _overnight() -> Design:
         *_signal_arms((0.0, 0.1, WRONG, 0.2)),
         equal_loss((32, 64, 128, 256, 512, 1024)),
         epochs(max(around(MNIST1D_THRESHOLD))),
-        samples(MNIST1D_THRESHOLD),
+        samples(round(MNIST1D_THRESHOLD / 2)),
         cnns(channels, images, 200, batch_norm=True),
         cnns(channels, images, 200, batch_norm=False),
     )
@@ -128,7 +129,7 @@ def _paper() -> Design:
     models = {c: CNN(channels=c, batch_norm=False) for c in (4, 8, 16, 32, 64, 96)}
     levels = tuple(Level(level=c, spec=RunSpec(data=images, model=m, train=train)) for c, m in models.items())
     cnn = Arm(
-        name="published_cnn",
+        name=PUBLISHED_CNN,
         title="CIFAR-10, published protocol",
         note="Without BN. Levels are channels.",
         levels=levels,
