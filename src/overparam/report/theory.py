@@ -16,8 +16,8 @@ CAPTION = (
     f"Left: test error when p of {FEATURES} equally weak features are seen (Belkin, Hsu & Xu 2020). Right: excess risk "
     "on p isotropic features, all of which matter, of the solution of minimum norm, exact in expectation, and of ridge "
     "regression with the best penalty, in the limit of large n and p (Dobriban & Wager 2018). The expectation is "
-    f"infinite for p from {N - 1} to {N + 1}, around the dotted line: least squares interpolates from p = n on, not from "
-    "n times outputs."
+    f"infinite for p from {N - 1} to {N + 1}, around the dotted line: least squares interpolates from p = n on, not "
+    "from n times outputs."
 )
 
 

@@ -37,8 +37,8 @@ def claims(arms: Collection[str], beyond_width: float, comparable: bool = False)
 def _published(comparable: bool) -> tuple[Claim, ...]:
     keeps_falling = Claim(
         name="the error keeps falling past the threshold",
-        sentence="Under the published protocol on MNIST the test accuracy rises with the width, on average per doubling, "
-        "from 32 on, where all labels are fitted.",
+        sentence="Under the published protocol on MNIST the test accuracy rises with the width, on average per "
+        "doubling, from 32 on, where all labels are fitted.",
         estimand=Slope(metric="test_accuracy", arm=PUBLISHED, levels=BEYOND),
         test="superiority",
         margin=0.001,
