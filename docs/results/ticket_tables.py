@@ -1,0 +1,79 @@
+"""Tickets and their controls by density, beside published values: the Markdown tables of README.md.
+
+python docs/results/ticket_tables.py [docs/results/lottery_ticket_laptop/lottery_ticket_runs.csv]
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+
+import polars as pl
+from paper_table import show
+
+from overparam.analyse.intervals import t_interval
+from overparam.studies.lottery_ticket.arms import CONTROLS, TICKET, TITLES
+
+COMMITTED = Path(__file__).parent / "lottery_ticket_laptop" / "lottery_ticket_runs.csv"
+# Early-stop accuracy in percent and step, one seed, 50,000 steps of Adam at .0012, batch 60. Source: Chrysalis-2, a
+# pre-registered re-run of Frankle & Carbin (2019), October 2026.
+KNOWN = {
+    (TICKET, 100.0): (98.04, 5900),
+    (TICKET, 21.1): (98.35, 2600),
+    (TICKET, 13.5): (98.36, 3800),
+    (TICKET, 8.7): (98.20, 4100),
+    ("reinit", 21.1): (97.94, 9100),
+    ("reinit", 13.5): (97.60, 8900),
+    ("reinit", 8.7): (97.52, 11_300),
+}
+CONTROLLED = (100.0, 51.3, 21.1, 13.5, 7.0, 3.6, 1.9, 1.2)
+
+
+def cell(runs: pl.DataFrame, text: Callable[[pl.DataFrame], str]) -> str:
+    return text(runs) if len(runs) else "–"
+
+
+def percent(runs: pl.DataFrame, metric: str) -> str:
+    found = t_interval((100 * runs[metric]).to_list())
+    return f"{found.estimate:.2f} ± {found.upper - found.estimate:.2f}"
+
+
+def early_step(runs: pl.DataFrame) -> str:
+    """The median step; "≥" where a run was still at its best when it ended."""
+    cut = int(runs["early_stop_censored"].sum())
+    return f"{'≥ ' if cut else ''}{runs['early_stop_step'].median():,.0f}" + (
+        f" ({cut}/{len(runs)} cut)" if cut else ""
+    )
+
+
+def table(runs: pl.DataFrame, ladder: str, levels: Sequence[float], text: Callable[[pl.DataFrame], str]) -> None:
+    there = [kind for kind in (TICKET, *CONTROLS) if f"{ladder}_{kind}" in set(runs["arm"])]
+    rows = []
+    for level in levels:
+        at = runs.filter(pl.col("level") == f"{level:g}")
+        rows.append([f"{level:g}", *(cell(at.filter(pl.col("arm") == f"{ladder}_{kind}"), text) for kind in there)])
+    show(["%", *(TITLES[kind] for kind in there)], rows)
+    print()
+
+
+def beside_known(runs: pl.DataFrame) -> None:
+    rows = []
+    for (kind, level), (accuracy, step) in KNOWN.items():
+        ours = runs.filter((pl.col("arm") == f"lenet_{kind}") & (pl.col("level") == f"{level:g}"))
+        if len(ours):
+            apart = 100 * ours["early_stop_accuracy"].mean() - accuracy  # type: ignore[operator]
+            mine = [percent(ours, "early_stop_accuracy"), f"{apart:+.2f}", early_step(ours)]
+            rows.append([f"{TITLES[kind]}, {level:g} %", f"{accuracy:.2f}", *mine[:2], f"{step:,}", mine[2]])
+    show(["", "known, %", "here, % ± 95 %", "points", "known step", "step here"], rows)
+    print()
+
+
+if __name__ == "__main__":
+    file = Path(sys.argv[1]) if len(sys.argv) > 1 else COMMITTED
+    runs = pl.read_csv(file, schema_overrides={"level": pl.String})
+    beside_known(runs)
+    table(runs, "lenet", CONTROLLED, lambda at: percent(at, "early_stop_accuracy"))
+    table(runs, "lenet", CONTROLLED, early_step)
+    table(runs, "cnn", (100, 70, 50, 30, 20, 10, 5), lambda at: percent(at, "test_accuracy"))
+    levels = sorted({float(level) for level in runs.filter(pl.col("arm") == "signals_ticket")["level"]}, reverse=True)
+    table(runs, "signals", levels, lambda at: percent(at, "test_accuracy"))
