@@ -40,10 +40,8 @@ def percent(runs: pl.DataFrame, metric: str) -> str:
 
 def early_step(runs: pl.DataFrame) -> str:
     """The median step; "≥" where a run was still at its best when it ended."""
-    cut = int(runs["early_stop_censored"].sum())
-    return f"{'≥ ' if cut else ''}{runs['early_stop_step'].median():,.0f}" + (
-        f" ({cut}/{len(runs)} cut)" if cut else ""
-    )
+    cut, step = int(runs["early_stop_censored"].sum()), median(runs["early_stop_step"].to_list())
+    return f"≥ {step:,.0f} ({cut}/{len(runs)} cut)" if cut else f"{step:,.0f}"
 
 
 def table(runs: pl.DataFrame, ladder: str, levels: Sequence[float], text: Callable[[pl.DataFrame], str]) -> None:

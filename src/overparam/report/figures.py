@@ -16,22 +16,40 @@ from overparam.report.style import RC, looks
 from overparam.report.tables import Row
 
 PANELS = (("test_accuracy", "Test accuracy (%)"), ("gap", "Generalization gap: train − test accuracy (points)"))
+EARLY_PANELS = (("early_stop_accuracy", "Test accuracy when stopped early (%)"), ("early_stop_step", "Early-stop step"))
+MOST_TICKS = 12
 
 
 def sweep_figure(rows: Sequence[Row], frame: pl.DataFrame, factor: str) -> Figure:
     """Accuracy and gap against the swept factor, every arm: means with 95 % t intervals, seeds as faint dots.
 
-    Numeric levels sit on a log2 axis; named levels have places of their own to the right of it.
+    A row of panels for each group of arms. Numeric levels sit on a log2 axis; named levels have places of their own to
+    the right of it.
     """
+    groups = [[row for row in rows if row["group"] == group] for group in dict.fromkeys(row["group"] for row in rows)]
+    shown = [(*PANELS, *(panel for panel in EARLY_PANELS if _measured(group, panel[0]))) for group in groups]
+    columns = max(map(len, shown))
     with matplotlib.rc_context(dict(RC)):  # type: ignore[arg-type]
-        figure = Figure(figsize=(9.6, 4.6), layout="constrained")
-        places = level_places(rows)
-        for axes, (metric, label) in zip(figure.subplots(1, 2), PANELS, strict=True):
-            draw_panel(axes, rows, frame, metric, places)
-            axes.set_title(label)
-            axes.set_xlabel(factor)
-        figure.legend(handles=legend_keys(rows), loc="outside lower center", ncols=3, handlelength=3.2)
+        height = 4.6 if len(groups) == 1 else 3.9 * len(groups)
+        figure = Figure(figsize=(4.8 * columns, height), layout="constrained")
+        grid = figure.subplots(len(groups), columns, squeeze=False)
+        for group, panels, line in zip(groups, shown, grid, strict=True):
+            for axes, (metric, label) in zip(line, panels, strict=False):
+                draw_panel(axes, group, frame, metric, level_places(group))
+                axes.set_title(label)
+                axes.set_xlabel(factor)
+            for axes in line[len(panels) :]:
+                axes.set_axis_off()
+            if len(groups) > 1:
+                below = {"loc": "upper left", "bbox_to_anchor": (0.0, -0.2), "ncols": columns}
+                line[0].legend(handles=legend_keys(group), handlelength=3.2, fontsize=8, **below)
+        if len(groups) == 1:
+            figure.legend(handles=legend_keys(rows), loc="outside lower center", ncols=3, handlelength=3.2)
     return figure
+
+
+def _measured(rows: Sequence[Row], metric: str) -> bool:
+    return any(not math.isnan(row.get(metric, math.nan)) for row in rows)
 
 
 def level_places(rows: Sequence[Row]) -> dict[str, float]:
@@ -55,18 +73,25 @@ def draw_panel(axes: Axes, rows: Sequence[Row], frame: pl.DataFrame, metric: str
     arms = list(dict.fromkeys(row["arm"] for row in rows))
     styles = looks(arms)
     for index, arm in enumerate(arms):
-        shift = 0.1 * (index - (len(arms) - 1) / 2)
+        shift = min(0.1, 0.4 / len(arms)) * (index - (len(arms) - 1) / 2)
         mine = [row for row in rows if row["arm"] == arm and not math.isnan(row[metric])]
         style: dict[str, Any] = dict(styles[arm])
         runs = frame.filter((pl.col("arm") == arm) & (pl.col("status") == "ok") & pl.col(metric).is_finite())
         _dots(axes, runs, metric, places, shift, style)
         _line(axes, mine, metric, places, shift, style)
-    ticks = sorted((place, level) for level, place in places.items())
+    ticks = sorted((places[level], level) for level in _labelled(rows))
     axes.set_xticks(
         [place for place, _ in ticks], [level.replace(" ", "\n", 1).replace("-", "\n", 1) for _, level in ticks]
     )
     _boundary(axes, rows, places)
     return axes
+
+
+def _labelled(rows: Sequence[Row]) -> list[str]:
+    """Levels with a tick: all, or where they are many those that several arms have."""
+    levels = list(dict.fromkeys(row["level"] for row in rows))
+    shared = [level for level in levels if sum(row["level"] == level for row in rows) > 1]
+    return shared if len(levels) > MOST_TICKS and shared else levels
 
 
 def _boundary(axes: Axes, rows: Sequence[Row], places: dict[str, float]) -> None:
@@ -80,7 +105,7 @@ def _line(
     axes: Axes, rows: Sequence[Row], metric: str, places: dict[str, float], shift: float, style: dict[str, Any]
 ) -> None:
     x = [places[row["level"]] + shift for row in rows]
-    y = [100 * row[metric] for row in rows]
+    y = [_unit(metric) * row[metric] for row in rows]
     bars = [[_reach(row, metric, "lower") for row in rows], [_reach(row, metric, "upper") for row in rows]]
     numeric = [i for i, row in enumerate(rows) if row["level_value"] is not None]
     axes.plot(
@@ -89,16 +114,22 @@ def _line(
     axes.errorbar(x, y, yerr=bars, fmt=style["marker"], color=style["color"], ms=4.5, capsize=2, elinewidth=1.0)
 
 
+def _unit(metric: str) -> float:
+    """Shares are shown in percent."""
+    return 1.0 if metric.endswith("_step") else 100.0
+
+
 def _reach(row: Row, metric: str, side: str) -> float:
     bound = row[f"{metric}_{side}"]
-    return 0.0 if math.isnan(bound) else 100 * abs(bound - row[metric])
+    return 0.0 if math.isnan(bound) else _unit(metric) * abs(bound - row[metric])
 
 
 def _dots(
     axes: Axes, runs: pl.DataFrame, metric: str, places: dict[str, float], shift: float, style: dict[str, Any]
 ) -> None:
     x = [places[level] + shift for level in runs["level"]]
-    axes.scatter(x, [100 * value for value in runs[metric]], s=7, color=style["color"], alpha=0.3, linewidths=0)
+    y = [_unit(metric) * value for value in runs[metric]]
+    axes.scatter(x, y, s=7, color=style["color"], alpha=0.3, linewidths=0)
 
 
 def to_svg(figure: Figure) -> str:

@@ -11,6 +11,7 @@ from overparam.analyse.intervals import Interval, t_interval
 from overparam.specs.study import Design
 
 METRICS = ("test_accuracy", "train_accuracy", "gap", "train_loss", "test_loss")
+EARLY = ("early_stop_accuracy", "early_stop_step")  # of designs with such a probe
 STATUSES = ("diverged", "collapsed", "censored", "missing")
 Row = dict[str, Any]
 
@@ -21,7 +22,7 @@ def cell_rows(design: Design, frame: pl.DataFrame) -> list[Row]:
     for arm in design.arms:
         for level in arm.levels:
             cell = frame.filter((pl.col("arm") == arm.name) & (pl.col("level") == level_text(level.level)))
-            rows.append({"arm": arm.name, "title": arm.title, **_cell(cell, level.level)})
+            rows.append({"arm": arm.name, "title": arm.title, "group": arm.group, **_cell(cell, level.level)})
     return rows
 
 
@@ -37,7 +38,7 @@ def _cell(cell: pl.DataFrame, level: float | str) -> Row:
         "epochs": _mean(cell["epochs"]),
         **{status: int((cell["status"] == status).sum()) for status in STATUSES},
     }
-    for metric in METRICS:
+    for metric in (*METRICS, *(name for name in EARLY if name in cell.columns)):
         interval = t_interval(ok[metric].drop_nulls().to_numpy())
         row |= {metric: interval.estimate, f"{metric}_lower": interval.lower, f"{metric}_upper": interval.upper}
         row[f"{metric}_all_runs"] = _mean(cell[metric])

@@ -51,7 +51,8 @@ class Level(Spec):
 class Arm(Spec):
     """Runs that differ in the swept factor and in what the note says must differ with it.
 
-    With `num_seeds` only the first so many seeds of the design are run.
+    With `num_seeds` only the first so many seeds of the design are run. Arms of one `group`, the same networks on the
+    same data, are drawn together.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Arm(Spec):
     note: str
     levels: tuple[Level, ...]
     num_seeds: PositiveInt | None = None
+    group: str = ""
 
 
 class Panel(Spec):

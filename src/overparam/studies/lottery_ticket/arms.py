@@ -50,7 +50,14 @@ class Ladder:
         levels = (Level(level=self.density(number), spec=self.control(kind, number)) for number in numbers)
         title = f"{self.title}: {TITLES[kind]}"
         note = "Levels are the remaining weights in percent."
-        return Arm(name=arm_name(self.name, kind), title=title, note=note, levels=tuple(levels), num_seeds=num_seeds)
+        return Arm(
+            name=arm_name(self.name, kind),
+            title=title,
+            note=note,
+            levels=tuple(levels),
+            num_seeds=num_seeds,
+            group=self.title,
+        )
 
     def arms(self, numbers: Sequence[int], kinds: Collection[str], num_seeds: int | None = None) -> Iterator[Arm]:
         """The ticket with the dense run and every round, and the controls at some of them."""
@@ -71,6 +78,7 @@ class Ladder:
                 title=f"{self.title}: {TITLES[kind]}, fresh sample",
                 note="Masks come from one sample, training and test examples from another.",
                 levels=tuple(Level(level=at, spec=spec) for at, spec in specs.items()),
+                group=self.title,
             )
 
     def tuned(self, rates: Mapping[str, float], number: int) -> Iterator[Arm]:
@@ -84,6 +92,7 @@ class Ladder:
                 title=f"{self.title}: {TITLES[kind]}, own rate",
                 note=f"Learning rate {lr:g}, the best of a grid on pilot seeds and validation examples.",
                 levels=(Level(level=self.density(number), spec=tuned),),
+                group=self.title,
             )
 
 

@@ -11,7 +11,6 @@ from overparam.specs import (
     Design,
     EarlyStop,
     Eigenvalues,
-    Panel,
     Preset,
     Probing,
     RunSpec,
@@ -27,7 +26,7 @@ LENET_CONTROLLED = (3, 7, 9, 12, 15, 18, 20)  # rounds that leave 51.3, 21.1, 13
 SIGNAL_PERCENTS = (100, 70, 50, 35, 25, 17, 12, 8)
 FRESH_SAMPLE = 10_000  # the data seed of the sample that tickets are moved to
 IMAGE, DIGIT, PHOTO, SIGNAL = (1, 28, 28), (1, 8, 8), (3, 32, 32), (40,)
-EARLY_ACCURACY, EARLY_STEP = "early_stop_accuracy", "early_stop_step"
+EARLY_ACCURACY = "early_stop_accuracy"
 CAPTION = (
     "Remaining weights in percent of all but biases and batch norm. A seed varies the initialization, the order of "
     "the examples, the fresh weights and the random masks; all seeds see the same examples."
@@ -78,12 +77,6 @@ def _compared(ladder: Ladder) -> tuple[Probing, ...]:
     return tuple(Probing.model_validate({"probe": probe, "num_seeds": 3, **where}) for probe in probes)
 
 
-def _panels(arms: tuple[str, ...]) -> tuple[Panel, ...]:
-    step = (Panel(arm=arm, metric=EARLY_STEP, title="Early-stop step") for arm in arms)
-    accuracy = (Panel(arm=arm, metric=EARLY_ACCURACY, title="Accuracy when stopped early") for arm in arms)
-    return (*accuracy, *step)
-
-
 def _smoke() -> Design:
     train = TrainSpec(optimizer=Adam(lr=2e-3), batch_size=32, steps=500, schedule="constant")
     dense = RunSpec(data=DataSpec(name="digits", num_val=197), model=MLP(width=(60, 30)), train=train)
@@ -98,7 +91,6 @@ def _smoke() -> Design:
         budget_core_seconds=60.0,
         caption=f"Digits 8×8. {CAPTION}",
         probings=(Probing(probe=EarlyStop(every=20)),),
-        panels=_panels((f"digits_{TICKET}",)),
         evaluations=1,
     )
 
@@ -124,7 +116,6 @@ def _lenet_design(
         budget_core_seconds=budget,
         caption=f"{caption} {CAPTION}",
         probings=(Probing(probe=EarlyStop(), arms=_early(ladder, mine)), *_compared(ladder)),
-        panels=_panels(_early(ladder, mine)),
         evaluations=1,
     )
 
