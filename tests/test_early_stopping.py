@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from overparam import early_stopping
 from overparam.data.load import prepare
 from overparam.execute import execute
 from overparam.execution import Execution
@@ -104,3 +105,33 @@ def test_a_run_that_diverged_has_none(tmp_path: Path) -> None:
     run = execute_and_measure(wild, Execution(store=tmp_path), frozenset(), [LOOKS], lambda: False)
     assert run.status == "diverged" and math.isnan(run.test_loss)
     assert Store(tmp_path).measurement(run.run_id, probe_id(LOOKS))["rows"] == []
+
+
+def test_a_run_that_ends_before_the_first_look_has_no_value(tmp_path: Path) -> None:
+    quick = TrainSpec(optimizer=SGD(lr=0.1), batch_size=30, steps=200, schedule="constant", until_train_loss=2.2)
+    run = execute_and_measure(spec(train=quick), Execution(store=tmp_path), frozenset(), [EarlyStop()], lambda: False)
+    assert run.result["steps"] < 100, "the test needs a run that is over before step 100"
+    row = Store(tmp_path).measurement(run.run_id, probe_id(EarlyStop()))["rows"][0]
+    assert all(row[name] is None for name in EarlyStop().metrics)
+
+
+def test_a_loss_that_is_no_number_is_no_minimum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = iter([3.0, 2.0, math.nan, 1.0, 4.0, *[5.0] * 100])
+    tested: list[float] = []
+
+    def fake(moment: object, split: Any, spec: object) -> tuple[float, float]:
+        if split is examples.val:
+            tested.append(next(losses))
+            return tested[-1], 0.0
+        return 0.0, tested[-1] / 10
+
+    examples = prepare(spec().data, data_dir=None)
+    monkeypatch.setattr(early_stopping, "prepare", lambda *args, **kwargs: examples)
+    monkeypatch.setattr(early_stopping, "_risk", fake)
+    found = measured(spec(), Execution(store=tmp_path))
+    assert (found["early_stop_val_loss"], found["early_stop_accuracy"]) == (1.0, 0.1)
+
+
+def test_it_is_of_the_whole_run() -> None:
+    with pytest.raises(ValueError, match="EarlyStop is of the whole run"):
+        EarlyStop(at=(0.5, 1.0))

@@ -39,9 +39,9 @@ def percent(runs: pl.DataFrame, metric: str) -> str:
 
 
 def early_step(runs: pl.DataFrame) -> str:
-    """The median step; "≥" where a run was still at its best when it ended."""
+    """The median step; "≥" where half of the runs were still at their best when they ended."""
     cut, step = int(runs["early_stop_censored"].sum()), median(runs["early_stop_step"].to_list())
-    return f"≥ {step:,.0f} ({cut}/{len(runs)} cut)" if cut else f"{step:,.0f}"
+    return ("≥ " if 2 * cut >= len(runs) else "") + f"{step:,.0f}" + (f" ({cut}/{len(runs)} cut)" if cut else "")
 
 
 def table(runs: pl.DataFrame, ladder: str, levels: Sequence[float], text: Callable[[pl.DataFrame], str]) -> None:

@@ -69,9 +69,11 @@ if TYPE_CHECKING:
     from overparam.specs import SameSigns as SameSigns
     from overparam.specs import ShuffledMask as ShuffledMask
     from overparam.specs import TrainSpec as TrainSpec
+    from overparam.specs.layers import weight_shapes as weight_shapes
     from overparam.specs.pruning import controls as controls
     from overparam.specs.pruning import iterative_pruning as iterative_pruning
     from overparam.specs.pruning import one_shot as one_shot
+    from overparam.specs.pruning import weights_left as weights_left
     from overparam.training.observer import Observer as Observer
 
 _HOMES = {
@@ -139,7 +141,8 @@ _HOMES = {
     "overparam.models.masks": ("magnitude_mask", "masked", "random_mask", "shuffled_mask"),
     "overparam.measure.connectivity": ("Barrier", "loss_barrier"),
     "overparam.measure.tickets": ("DeadUnits", "Overlap", "dead_units", "density_profile", "mask_overlap"),
-    "overparam.specs.pruning": ("controls", "iterative_pruning", "one_shot"),
+    "overparam.specs.pruning": ("controls", "iterative_pruning", "one_shot", "weights_left"),
+    "overparam.specs.layers": ("weight_shapes",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -31,7 +31,7 @@ def watcher(probe: EarlyStop, spec: RunSpec, execution: Execution) -> Observer:
 
     def look(moment: Moment) -> dict[str, float]:
         loss = _risk(moment, examples.val, spec)[0]
-        lowest, best[0] = loss < best[0], min(loss, best[0])
+        lowest, best[0] = loss < best[0], min(best[0], loss)  # in this order NaN is no minimum
         return {"val_loss": loss, "test_accuracy": _risk(moment, examples.test, spec)[1] if lowest else math.nan}
 
     def resume(rows: Rows) -> None:
@@ -57,6 +57,8 @@ def _risk(moment: Moment, split: Split, spec: RunSpec) -> tuple[float, float]:
 def early_stop_values(run: Run, probe: EarlyStop) -> dict[str, Any]:
     """Step, accuracy and loss at the lowest validation loss of a run that was watched; the first of equals."""
     seen = run.observations(_name(probe))
+    if seen.is_empty():  # it ended before the first look
+        return dict.fromkeys(probe.metrics, math.nan)
     steps, losses, tested = (seen[name].to_list() for name in ("step", "val_loss", "test_accuracy"))
     finite = [(loss, place) for place, loss in enumerate(losses) if loss is not None]
     if not finite:

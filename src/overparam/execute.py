@@ -8,7 +8,7 @@ from overparam.data.load import prepare
 from overparam.execution import Execution
 from overparam.identity import run_id
 from overparam.numerics import settled
-from overparam.origin import first_state
+from overparam.origin import first_state, refuse_diverged, refuse_unknown_layers
 from overparam.runs import Run, held, read, replay, steps_inside
 from overparam.session import Session
 from overparam.specs.run import RunSpec
@@ -55,14 +55,17 @@ def execute(
     with held(store.lock(identity), identity, should_stop):
         if not store.has(identity):
             _refuse_nothing_to_train(spec, execution)
+            refuse_unknown_layers(spec, execution)
             for parent in spec.parents():
                 wanted = frozenset(step for of, step in spec.states_wanted() if of == parent)
                 execute(parent, execution, wanted, should_stop)
+            refuse_diverged(spec, execution)
             start, mixed = first_state(spec, execution)
             with settled(execution):
                 Session(spec, execution, save_steps, observers).complete(start, mixed, should_stop)
         run = read(spec, execution)
-        missing = save_steps - {int(step) for step in run.result["states"]}
+        asked = steps_inside(run, save_steps) if run.status == "diverged" else save_steps  # it may have ended before
+        missing = asked - {int(step) for step in run.result["states"]}
         unseen = [observer for observer in observers if not _has_seen(run, observer)]
         if not missing and not unseen:
             return run

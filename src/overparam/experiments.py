@@ -75,9 +75,8 @@ def overridden(design: Design, overrides: Sequence[str], study: str) -> Design:
     for problem in _errors(places[0][1].spec, unused):
         problems.setdefault(problem, [])
     for arm, level in places:
-        mine = [a for a in assignments if _uses(level, a, assignments)]
         try:
-            changed[arm.name].append(level.model_copy(update={"spec": _with_parents(level.spec, mine)}))
+            changed[arm.name].append(level.model_copy(update={"spec": _changed(level, level.spec, assignments)}))
         except OverrideError as error:
             for problem in error.problems:
                 problems.setdefault(problem, []).append(f" (arm {arm.name}, level {level_text(level.level)})")
@@ -90,10 +89,11 @@ def overridden(design: Design, overrides: Sequence[str], study: str) -> Design:
     return design.model_copy(update={"arms": tuple(arms), "claims": tuple(claims)})
 
 
-def _with_parents(spec: RunSpec, assignments: Sequence[Assignment]) -> RunSpec:
-    """A run after assignments, and the runs behind it after those that are not about where a run starts."""
-    inherited = [each for each in assignments if each[0].split(".")[0] not in ("init", "mask")]
-    mine = [each for each in assignments if each not in inherited]
+def _changed(level: Level, spec: RunSpec, assignments: Sequence[Assignment]) -> RunSpec:
+    """A run after what its level uses of the assignments; the runs behind it, too, if it is not where a run starts."""
+    used = [each for each in assignments if _uses(level, each, assignments)]
+    inherited = [each for each in used if each[0].split(".")[0] not in ("init", "mask")]
+    mine = [each for each in used if each not in inherited]
     return apply(spec.with_parents(lambda each: apply(each, inherited)) if inherited else spec, mine)
 
 
@@ -126,6 +126,8 @@ def _compared(arm: Arm, assignments: Sequence[Assignment]) -> Iterable[str]:
         values = [value for level in arm.levels for value in _values(level, assignment, assignments)]
         if path.split(".")[0] in ("seed", "streams"):
             yield f"{path}: the seeds of a study are its replicates; use --seeds to choose how many"
+        elif path.split(".")[0] == "model" and any(level.spec.mask.kind != "dense" for level in arm.levels):
+            yield f"{path}: masks in arm {arm.name} keep exact counts of its own networks; leave it as it is"
         elif any(value != values[0] for value in values):
             shown = ", ".join(dict.fromkeys(str(value) for value in values))
             yield f"{path}: its values in arm {arm.name} ({shown}) are what the study compares; leave it as it is"
@@ -139,14 +141,26 @@ def of_specs(specs: Sequence[RunSpec], overrides: Sequence[str] = ()) -> Experim
     """
     if not specs:
         raise ValueError("no runs were given; give at least one RunSpec")
-    seeds: dict[RunSpec, list[int]] = {}
+    groups: dict[RunSpec, list[RunSpec]] = {}
     for spec in dict.fromkeys(specs):
-        seeds.setdefault(spec.model_copy(update={"seed": 0}), []).append(spec.seed)
-    levels = tuple(Level(level=f"run {number}", spec=spec) for number, spec in enumerate(seeds))
+        groups.setdefault(_up_to_seed(spec), []).append(spec)
+    levels = tuple(Level(level=f"run {number}", spec=spec) for number, spec in enumerate(groups))
     arm = Arm(name="runs", title="Runs", note="", levels=levels)
     all_seeds = tuple(sorted({spec.seed for spec in specs}))
     design = Design(seeds=all_seeds, arms=(arm,), claims=(), caption="Runs as given.")
     study = Study(name="runs", title="Runs", question="", background="", factor="run", designs={"smoke": design})
     item = of_design(study, "smoke", design, overrides)
-    given = {(f"run {number}", seed) for number, group in enumerate(seeds.values()) for seed in group}
-    return replace(item, cells=tuple(cell for cell in item.cells if (cell.level, cell.seed) in given))
+    assignments = parse_assignments(overrides)
+    cells = tuple(
+        Cell("runs", level.level, spec.seed, _changed(level, spec, assignments))
+        for level, group in zip(levels, groups.values(), strict=True)
+        for spec in group
+    )
+    return replace(item, cells=cells)
+
+
+def _up_to_seed(spec: RunSpec) -> RunSpec:
+    """What replicates share; a run that starts from runs of other seeds is no replicate of any other."""
+    if any(each.seed != spec.seed for each in spec.ancestry()):
+        return spec
+    return spec.with_parents(lambda each: each.model_copy(update={"seed": 0}))

@@ -14,7 +14,7 @@ from overparam.runs import load_state, read
 from overparam.session import Session
 from overparam.specs.layers import rates_by_name, weight_shapes
 from overparam.specs.run import Dense, Fresh, Magnitude, RandomMask, Rewind, RunSpec, SameSigns, ShuffledMask
-from overparam.stored import refuse_mixed
+from overparam.stored import UnsupportedSpec, refuse_mixed
 from overparam.training.state import State
 
 
@@ -69,6 +69,26 @@ def _fresh(spec: RunSpec, execution: Execution) -> State:
 
 def _last(of: RunSpec, execution: Execution) -> State:
     return load_state(of, int(read(of, execution).result["steps"]), execution)
+
+
+def refuse_unknown_layers(spec: RunSpec, execution: Execution) -> None:
+    """Say which layer of a mask the network does not have, before anything is trained for it."""
+    for each in spec.ancestry():
+        if isinstance(each.mask, Magnitude | RandomMask):
+            whole = _ones(each, execution)
+            if not _unspared(whole, each.mask.spare):
+                raise UnsupportedSpec(f"mask.spare = {list(each.mask.spare)} leaves no layer to prune")
+            if isinstance(each.mask.fraction, dict):
+                rates_by_name(list(whole), each.mask.fraction)
+
+
+def refuse_diverged(spec: RunSpec, execution: Execution) -> None:
+    """A run that diverged has no weights to start from or to prune."""
+    for parent in spec.parents():
+        if (run := read(parent, execution)).status == "diverged":
+            raise UnsupportedSpec(
+                f"run {run.run_id} diverged at step {run.result['diverged_at']}; nothing starts from it"
+            )
 
 
 def mask_of(spec: RunSpec, execution: Execution) -> Mask:

@@ -47,7 +47,7 @@ from overparam.specs.probe import (
 )
 from overparam.specs.run import RunSpec
 from overparam.store.store import Store
-from overparam.stored import refuse_mixed
+from overparam.stored import UnsupportedSpec, refuse_mixed
 from overparam.training.observer import Observer
 from overparam.training.timetable import Timetable
 
@@ -136,8 +136,16 @@ def _at(run: Run, probe: Measured, step: int) -> Values:
         return _fitted(run, session, model, (x, y))
     if isinstance(probe, Connectivity):
         return _connectivity(run, probe, model, (x, y))
+    if state.mask and _counts_pruned(probe):
+        raise UnsupportedSpec(f"{type(probe).__name__} counts weights or rows of weights; not defined here for a mask")
     model = thin(model, state.mask)
     return _values(probe, model, run.spec.train.loss, (x, y))
+
+
+def _counts_pruned(probe: Measured) -> bool:
+    """Whether a probe would take pruned weights for weights: in the length of a row, or in a number of parameters."""
+    by_row = isinstance(probe, Surface) or (isinstance(probe, Noise) and probe.scale == "filter")
+    return by_row or (isinstance(probe, SpectralDensity) and probe.prior_precision is not None)
 
 
 def _fitted(run: Run, session: Session, model: nn.Module, data: Batch) -> Values:

@@ -6,7 +6,7 @@ from typing import Any
 from overparam.data.load import content_digest, is_at_hand
 from overparam.execution import Execution
 from overparam.identity import RunId, run_id
-from overparam.specs.run import Dense, Rewind, RunSpec, ShuffledMask
+from overparam.specs.run import Dense, Rewind, RunSpec, SameSigns, ShuffledMask
 from overparam.store.provenance import differences
 from overparam.store.store import Store, StoreError
 
@@ -31,11 +31,11 @@ def refuse_unsupported(spec: RunSpec) -> None:
 def _refuse_mask(spec: RunSpec) -> None:
     if isinstance(spec.mask, ShuffledMask) and isinstance(spec.mask.of.mask, Dense):
         raise UnsupportedSpec("mask.of is a dense run, which has no mask to shuffle; name a run with a mask")
-    frozen = spec.train.linearize or spec.train.lazy_scale is not None
-    if frozen and not isinstance(spec.mask, Dense):  # the frozen initial copy would still hold what is pruned
-        raise UnsupportedSpec(
-            f'mask kind "{spec.mask.kind}" with train.linearize or train.lazy_scale is not trained; use Dense()'
-        )
+    changed = [f'mask kind "{spec.mask.kind}"'] * (not isinstance(spec.mask, Dense))
+    changed += ['init kind "same_signs"'] * isinstance(spec.init, SameSigns)
+    if changed and (spec.train.linearize or spec.train.lazy_scale is not None):
+        # the frozen copy of the initial weights would still be that of the unchanged ones
+        raise UnsupportedSpec(f"{changed[0]} with train.linearize or train.lazy_scale is not trained")
 
 
 def _refuse_other_kind(spec: RunSpec, of: RunSpec) -> None:

@@ -72,8 +72,8 @@ def make_plan(
         wanted = steps.get(identity, set()).union(*(steps_ahead(spec, probe) for probe in unmeasured))
         job = Job(identity, spec, frozenset(wanted), unmeasured, (evaluations or {}).get(identity))
         trained = store.has(identity) and job.save_steps <= {int(step) for step in stored(spec, execution)["states"]}
-        needs = frozenset(run_id(each) for each in before(spec))
-        runs.append(Planned(job, needs, trained, trained and not unmeasured))
+        parents = frozenset(run_id(parent) for parent in spec.parents())  # a probe that needs a sibling waits for it
+        runs.append(Planned(job, parents, trained, trained and not unmeasured))
     return Plan(tuple(runs))
 
 
@@ -207,6 +207,9 @@ class Scheduler:
         if outcome.lost and outcome.run_id not in self.retried and not self.stopping:
             self.retried.add(outcome.run_id)
             self.waiting.insert(0, planned)
+        elif outcome.error is not None and outcome.trained:  # a probe failed: what starts from the run can go on
+            self.failures[outcome.run_id] = outcome.error
+            self.unfinished.discard(outcome.run_id)
         elif outcome.error is not None:
             self.fail(outcome.run_id, outcome.error)
         elif not outcome.interrupted:

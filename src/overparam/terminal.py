@@ -42,8 +42,9 @@ def power_table(experiments: "tuple[Experiment, ...]") -> Table:
 
     table = Table("claim", "test", "margin", "seeds", "power", "after Holm", title="Power of each claim to be settled")
     for item in experiments:
-        n, family = len(item.design.seeds), sum(claim.confirmatory for claim in item.design.claims)
+        family = sum(claim.confirmatory for claim in item.design.claims)
         for claim in item.design.claims:
+            n = item.design.seeds_of(claim)
             holm = f"{power(claim, n, family=family):.2f}" if claim.confirmatory else "descriptive"
             table.add_row(claim.name, claim.test, f"{claim.margin:g}", str(n), f"{power(claim, n):.2f}", holm)
     return table

@@ -207,3 +207,19 @@ def test_units_follow_the_estimand() -> None:
     assert numbers.unit(Every(parts=(difference("m"),))) == "factor"
     shown = [numbers.effect(value, unit) for value, unit in product((0.0, 100.0), ("factor", "points", "loss"))]
     assert shown == ["×1.00", "+0.00", "+0.00", "×e^100", "+10000.00", "+100."]
+
+
+def test_an_early_stop_that_was_cut_off_leaves_its_claim_open() -> None:
+    """Else a control that was still getting better when it ended would count at its worst."""
+    values = {"early_stop_accuracy": {1.0: [0.5, 0.51, 0.52, 0.5], 2.0: [0.9, 0.91, 0.92, 0.9]}}
+    done = {"early_stop_censored": {1.0: [0.0] * 4, 2.0: [0.0] * 4}}
+    cut = {"early_stop_censored": {1.0: [0.0, 1.0, 0.0, 0.0], 2.0: [0.0] * 4}}
+    early = claim(difference("early_stop_accuracy", "linear"))
+    assert verdict(table(**values, **done), early) == ["supported"]
+    (found,) = judge(table(**values, **cut), [early], generator=numpy_generator(0, "test"))
+    assert (found.verdict, found.reason) == (
+        "inconclusive",
+        "1 of 8 runs did not reach their target loss, or their best one",
+    )
+    other = table(test_accuracy=values["early_stop_accuracy"], **cut)
+    assert verdict(other, claim(difference("test_accuracy", "linear"))) == ["supported"]

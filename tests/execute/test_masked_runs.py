@@ -270,6 +270,10 @@ def test_killed_in_round_seven_goes_on_in_round_seven(tmp_path: Path, monkeypatc
             {"mask": RandomMask(fraction=0.5), "train": MOMENTUM.model_copy(update={"linearize": True})},
             "with train.linearize or train.lazy_scale is not trained",
         ),
+        (
+            {"init": SameSigns(of=spec()), "train": MOMENTUM.model_copy(update={"lazy_scale": 2.0})},
+            'init kind "same_signs" with train.linearize',
+        ),
     ],
 )
 def test_what_cannot_be_trained_is_said_before_training(tmp_path: Path, fields: dict[str, Any], message: str) -> None:
@@ -278,9 +282,37 @@ def test_what_cannot_be_trained_is_said_before_training(tmp_path: Path, fields: 
     assert not list(Store(tmp_path).run_ids())
 
 
-def test_a_layer_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"3\.wieght"):
-        train(ticket(spec(), fraction={"3.wieght": 0.5}, scope="layer"), store=tmp_path)
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        ({"fraction": {"3.wieght": 0.5}, "scope": "layer"}, r"3\.wieght"),
+        ({"spare": ("fist",)}, "fist"),
+        ({"spare": ("rest",)}, "leaves no layer to prune"),
+    ],
+)
+def test_a_layer_that_is_not_there_is_named_before_training(tmp_path: Path, mask: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        train(ticket(spec(), **mask), store=tmp_path)
+    assert not list(Store(tmp_path).run_ids())
+
+
+def test_a_table_of_fractions_needs_no_spare() -> None:
+    with pytest.raises(ValueError, match="drop spare"):
+        Magnitude(of=spec(), fraction={"rest": 0.5}, scope="layer", spare=("last",))
+    with pytest.raises(ValueError, match='needs scope="layer"'):
+        Magnitude(of=spec(), fraction={"rest": 0.5})
+
+
+@pytest.mark.parametrize("step", [0, 20])
+def test_nothing_starts_from_a_run_that_diverged(tmp_path: Path, step: int) -> None:
+    wild = spec(train=TrainSpec(optimizer=SGD(lr=1e6), batch_size=32, epochs=4))
+    with pytest.raises(UnsupportedSpec, match="diverged at step"):
+        train(ticket(wild, step=step), store=tmp_path)
+
+
+def test_a_ticket_that_diverges_is_a_result(tmp_path: Path) -> None:
+    wild = ticket(spec()).model_copy(update={"train": TrainSpec(optimizer=SGD(lr=1e6), batch_size=32, epochs=4)})
+    assert train(wild, store=tmp_path).status == "diverged"
 
 
 def test_a_mask_from_another_environment_is_refused(tmp_path: Path) -> None:

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from overparam.execution import Execution
-from overparam.experiments import experiment
+from overparam.experiments import experiment, of_specs
 from overparam.identity import run_id
 from overparam.laboratory import plan_of, run
 from overparam.models.masks import density
 from overparam.overrides import OverrideError
 from overparam.runs import read
 from overparam.specs import MLP, SGD, Arm, DataSpec, Design, Level, Magnitude, RandomMask, Rewind, RunSpec, TrainSpec
-from overparam.specs.pruning import controls, iterative_pruning, one_shot, shares_pruned
+from overparam.specs.pruning import controls, iterative_pruning, one_shot, shares_pruned, total, weights_left
 from overparam.studies.lottery_ticket import LOTTERY_TICKET
 from overparam.studies.lottery_ticket.arms import CONTROLS, TICKET, by_density, sizes_of
 from overparam.studies.lottery_ticket.claims import beats_every_control
@@ -35,9 +35,7 @@ def test_lenet_leaves_what_the_source_says() -> None:
     ladder = lenet(100)
     assert dict(ladder.sizes) == {"1.weight": 235_200, "3.weight": 30_000, "5.weight": 1000}
     assert [ladder.density(number) for number in LENET_CONTROLLED] == [51.3, 21.1, 13.5, 7.0, 3.6, 1.9, 1.2]
-    last = ladder.kept[20]
-    assert not isinstance(last, int)
-    assert round(100 * sum(last.values()) / 266_200, 3) == 1.194
+    assert round(100 * total(weights_left(ladder.chain[20], ladder.sizes)) / 266_200, 3) == 1.194
 
 
 @pytest.mark.parametrize("kind", [TICKET, *CONTROLS])
@@ -46,19 +44,19 @@ def test_every_control_trains_with_exactly_as_many_weights(tmp_path: Path, kind:
     spec = LADDER.control(kind, number)
     run([spec], store=tmp_path)
     mask = read(spec, Execution(store=tmp_path)).state("final").mask
-    assert sum(int(kept.sum()) for kept in mask.values()) == LADDER.kept[number]
+    assert sum(int(kept.sum()) for kept in mask.values()) == weights_left(LADDER.chain[number], SIZES)
 
 
 def test_controls_keep_what_they_name_and_redraw_the_rest() -> None:
     ticket = LADDER.control(TICKET, 2)
-    found = controls(ticket, 10, SIZES)
-    assert found.keys() == set(CONTROLS) - {"one_shot"}
+    found = controls(ticket, SIZES)
+    assert found.keys() == set(CONTROLS)
     same_mask = {name for name, spec in found.items() if spec.mask == ticket.mask}
     same_start = {name for name, spec in found.items() if spec.init == ticket.init}
-    assert same_mask == {"reinit", "signs"} and same_start == {"shuffled", "ratios", "random"}
+    assert same_mask == {"reinit", "signs"} and same_start == {"shuffled", "ratios", "random", "one_shot"}
     assert all(spec.train == ticket.train and spec.data == ticket.data for spec in found.values())
-    with pytest.raises(ValueError, match="controls are of a rewound run with a mask"):
-        controls(DENSE, 10, SIZES)
+    with pytest.raises(ValueError, match="controls are of a run pruned by magnitude and rewound; got fresh"):
+        controls(DENSE, SIZES)
 
 
 def test_the_first_round_is_the_same_run_at_once_and_in_rounds() -> None:
@@ -68,10 +66,11 @@ def test_the_first_round_is_the_same_run_at_once_and_in_rounds() -> None:
 
 
 def test_pruning_by_layer_at_once_has_the_counts_of_the_rounds() -> None:
-    kept = {"1.weight": 787, "3.weight": 147, "5.weight": 97}
-    mask = one_shot(DENSE, kept, SIZES).mask
-    assert isinstance(mask, Magnitude) and isinstance(mask.fraction, dict)
-    assert {n: SIZES[n] - round(share * SIZES[n]) for n, share in mask.fraction.items()} == kept
+    ticket = iterative_pruning(DENSE, [{"rest": 0.2, "last": 0.1}] * 3, scope="layer", step=4)[-1]
+    once = one_shot(ticket, SIZES)
+    left = {"1.weight": 786, "3.weight": 147, "5.weight": 87}
+    assert weights_left(once, SIZES) == weights_left(ticket, SIZES) == left
+    assert once.init == ticket.init == Rewind(of=DENSE, step=4) and once.mask.of == DENSE  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("counts", [[266_200, 186_340, 133_100, 79_860, 53_240, 26_620, 13_310], [3, 2, 1, 0][:3]])
@@ -119,12 +118,30 @@ def test_overrides_reach_the_runs_behind() -> None:
     assert {each.train.steps for spec in item.specs for each in spec.ancestry()} == {60}
     with pytest.raises(OverrideError, match="what the study compares"):
         experiment("lottery_ticket", "smoke", overrides=["mask.fraction=0.3"])
+    with pytest.raises(OverrideError, match="keep exact counts of its own networks"):
+        experiment("lottery_ticket", "smoke", overrides=["model.width=[20,10]"])
 
 
-def test_an_override_that_parents_hold_differently_is_what_the_study_compares() -> None:
-    tuned = next(iter(LADDER.tuned({TICKET: 0.2}, 2)))
-    assert tuned.levels[0].spec.train.optimizer.lr == 0.2
-    assert {each.train.optimizer.lr for parent in tuned.levels[0].spec.parents() for each in parent.ancestry()} == {0.1}
+def test_runs_that_are_given_are_run_as_they_are(tmp_path: Path) -> None:
+    """A ticket whose mask comes from another seed keeps it; tickets of two seeds are replicates of one level."""
+    other = DENSE.model_copy(update={"seed": 1})
+    strange = other.model_copy(update={"mask": Magnitude(of=DENSE, fraction=0.5)})
+    specs = [*iterative_pruning(DENSE, [0.2]), *iterative_pruning(other, [0.2]), strange]
+    item = of_specs(specs)
+    assert set(item.specs) == set(specs)
+    assert [(cell.level, cell.seed) for cell in item.cells] == [
+        ("run 0", 0),
+        ("run 0", 1),
+        ("run 1", 0),
+        ("run 1", 1),
+        ("run 2", 1),
+    ]
+    shorter = of_specs(specs, ["train.epochs=1"])
+    assert {each.train.epochs for spec in shorter.specs for each in spec.ancestry()} == {1}
+
+
+def test_a_hundred_rounds_are_named_without_recursion() -> None:
+    assert len(list(iterative_pruning(DENSE, [0.02] * 150)[-1].ancestry())) == 151
 
 
 def test_plans_train_parents_once_and_before_their_children(tmp_path: Path) -> None:

@@ -277,7 +277,9 @@ def _obstacle(estimand: PerSeed, found: Sample) -> str | None:
     if missing:
         return f"{missing} of {len(statuses)} runs are missing"
     if "censored" in statuses:
-        return f"{statuses.count('censored')} of {len(statuses)} runs did not reach their target loss"
+        return (
+            f"{statuses.count('censored')} of {len(statuses)} runs did not reach their target loss, or their best one"
+        )
     rates = failure_rates(found)
     if max(rates) != min(rates):
         return f"failure rates differ between the levels ({min(rates):.0%} to {max(rates):.0%})"

@@ -17,6 +17,7 @@ from overparam.specs.run import RunSpec
 
 Values = NDArray[np.float64]
 FAILED = ("diverged", "collapsed")
+EARLY_STOP = "early_stop_"  # metrics of the probe of that name
 
 
 def level_text(level: float | str) -> str:
@@ -74,7 +75,7 @@ def rows_of(frame: pl.DataFrame, estimand: PerSeed) -> list[pl.DataFrame]:
 
 def sample(frame: pl.DataFrame, estimand: PerSeed, *, ok_only: bool) -> Sample:
     """Per-seed values of an estimand, over the seeds for which every level has a usable run."""
-    tables = rows_of(frame, estimand)
+    tables = [_cut(table, estimand) for table in rows_of(frame, estimand)]
     needed = _metrics(estimand, len(tables))
     logarithmic = isinstance(estimand, Difference | Slope) and estimand.scale == "log"
     there = [_usable(metrics, logarithmic) for metrics in needed]
@@ -93,6 +94,14 @@ def sample(frame: pl.DataFrame, estimand: PerSeed, *, ok_only: bool) -> Sample:
     values, groups = _values(estimand, sides, [t["level_value"] for t in kept])
     there_all = np.isfinite(values)
     return Sample(values[there_all], groups, statuses, unusable + int((~there_all).sum()))
+
+
+def _cut(table: pl.DataFrame, estimand: PerSeed) -> pl.DataFrame:
+    """A run that was still at its best when it ended has no early-stopped value: its status is "censored"."""
+    if not estimand.metric.startswith(EARLY_STOP) or f"{EARLY_STOP}censored" not in table.columns:
+        return table
+    cut = (pl.col("status") == "ok") & (pl.col(f"{EARLY_STOP}censored") == 1.0)
+    return table.with_columns(pl.when(cut).then(pl.lit("censored")).otherwise(pl.col("status")).alias("status"))
 
 
 def _metrics(estimand: PerSeed, num_tables: int) -> list[tuple[Metric, ...]]:

@@ -40,13 +40,17 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an attempt at a job ended. `error` is one sentence; `lost` means the worker died under it."""
+    """How an attempt at a job ended. `error` is one sentence; `lost` means the worker died under it.
+
+    `trained` tells an error of a probe from one of the run.
+    """
 
     run_id: RunId
     seconds: float
     error: str | None = None
     interrupted: bool = False
     lost: bool = False
+    trained: bool = False
 
 
 class Backend(Protocol):

@@ -59,7 +59,8 @@ def attempt(job: Job, execution: Execution, stopping: threading.Event) -> Outcom
         return Outcome(job.run_id, time.monotonic() - began, interrupted=True)
     except Exception as error:
         file = Store(execution.store).save_failure(job.run_id, traceback.format_exc())
-        return Outcome(job.run_id, time.monotonic() - began, error=f"{type(error).__name__}: {error} (see {file})")
+        sentence, trained = f"{type(error).__name__}: {error} (see {file})", Store(execution.store).has(job.run_id)
+        return Outcome(job.run_id, time.monotonic() - began, error=sentence, trained=trained)
     return Outcome(job.run_id, time.monotonic() - began)
 
 

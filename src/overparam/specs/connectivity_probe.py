@@ -21,7 +21,15 @@ class Connectivity(Measured):
     points: int = Field(default=11, ge=3)
 
     def siblings(self, spec: RunSpec) -> tuple[RunSpec, ...]:
-        return (spec.model_copy(update={"streams": {**spec.streams, "order": self.order_seed}}),)
+        """The other run. Raises `ValueError` for a full batch, which has no order."""
+        if spec.train.batch_size == "full":
+            raise ValueError('train.batch_size = "full" has no order of examples; connectivity needs smaller batches')
+        other = self.order_seed + (spec.stream_seed("order") == self.order_seed)  # never its own order
+        return (spec.model_copy(update={"streams": {**spec.streams, "order": other}}),)
+
+    @property
+    def only_whole(self) -> bool:
+        return True
 
     @property
     def metrics(self) -> tuple[str, ...]:

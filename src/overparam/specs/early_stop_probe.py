@@ -10,14 +10,14 @@ from overparam.specs.measured import Measured
 class EarlyStop(Measured):
     """The step of lowest validation loss among frequent looks along the run, and the test accuracy at that step.
 
-    Looks are at multiples of `every` steps, `growth` times as far apart as the run goes on: each step is known to
-    within a tenth. `early_stop_censored` is 1 where the last look is the lowest, so that the run may end too early;
-    accuracies and steps are then of the end of the run. Test examples are looked at only where the validation loss is
-    the lowest so far. Needs `num_val` > 0.
+    Looks are at multiples of `every` steps, later about `growth` times the last one: a step is known to within `every`
+    or some 15 %, whichever is more. `early_stop_censored` is 1 where the last look is the lowest, so that the run may
+    end too early; accuracies and steps are then of the end of the run. Test examples are looked at only where the
+    validation loss is the lowest so far. Needs `num_val` > 0.
     """
 
     kind: Literal["early_stop"] = "early_stop"
-    num_examples: PositiveInt = 10_000  # validation examples, and a part of the test examples, of one look; for plans
+    num_examples: Literal[10_000] = 10_000  # all validation and a part of the test examples at each look; for plans
     every: PositiveInt = 100
     growth: float = Field(default=1.1, ge=1.0)
 
@@ -32,6 +32,10 @@ class EarlyStop(Measured):
             steps.add(step)
             look = max(look * self.growth, step + self.every)
         return frozenset(step for step in steps if step >= first)
+
+    @property
+    def only_whole(self) -> bool:
+        return True
 
     @property
     def metrics(self) -> tuple[str, ...]:

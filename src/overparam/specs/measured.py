@@ -8,7 +8,7 @@ training examples, the same for all runs on the same data.
 
 from typing import Annotated
 
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from overparam.identity import Spec, canonical_json, digest_text
 from overparam.specs.run import RunSpec
@@ -32,6 +32,17 @@ class Measured(Spec):
     def looks(self, first: int, last: int) -> list[int]:
         """Steps of a run from `first` to `last` at which it is measured."""
         return [first + round(share * (last - first)) for share in self.at]
+
+    @property
+    def only_whole(self) -> bool:
+        """Whether it is of the whole run, so that it cannot look at other steps than the last."""
+        return False
+
+    @model_validator(mode="after")
+    def _looks_where_it_can(self) -> "Measured":
+        if self.only_whole and self.at != (1.0,):
+            raise ValueError(f"at = {list(self.at)}, but {type(self).__name__} is of the whole run; allowed: [1]")
+        return self
 
     def siblings(self, spec: RunSpec) -> tuple[RunSpec, ...]:
         """Other runs that it compares a run with, to be finished first."""

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Literal
 
-from overparam.specs.run import Fresh, Magnitude, RandomMask, Rewind, RunSpec, SameSigns, ShuffledMask
+from overparam.specs.layers import pruned_count, rates_by_name
+from overparam.specs.run import Dense, Fresh, Magnitude, RandomMask, Rewind, RunSpec, SameSigns, ShuffledMask
 
 Rates = float | Mapping[str, float]
 
@@ -38,36 +39,65 @@ def shares_pruned(counts: Sequence[int]) -> tuple[float, ...]:
     return tuple((before - after) / before for before, after in pairwise(counts))
 
 
-def one_shot(dense: RunSpec, kept: int | Mapping[str, int], sizes: Mapping[str, int], *, step: int = 0) -> RunSpec:
-    """Pruned once, from the dense run, to exactly `kept` weights in all or of each layer; `sizes` has all there are."""
-    if isinstance(kept, int):
-        total = sum(sizes.values())
-        mask = Magnitude(of=dense, fraction=(total - kept) / total)
+def weights_left(spec: RunSpec, sizes: Mapping[str, int]) -> int | dict[str, int]:
+    """How many weights a chain of magnitude pruning leaves: of each layer, or in all if a round was over all layers.
+
+    `sizes` has the number of weights of each layer, in the order of the network.
+
+    Raises:
+        ValueError: a mask on the way is not by magnitude, or spares layers, or rounds by layer follow one over all.
+    """
+    match spec.mask:
+        case Dense():
+            return dict(sizes)
+        case Magnitude(of=of, fraction=fraction, scope=scope, spare=()):
+            before = weights_left(of, sizes)
+            if scope == "layer" and not isinstance(before, int):
+                rates = rates_by_name(list(sizes), fraction)
+                return {name: left - pruned_count(rates[name], left) for name, left in before.items()}
+            if scope == "global" and isinstance(fraction, float):
+                return total(before) - pruned_count(fraction, total(before))
+    raise ValueError(f"counts are known for magnitude pruning, by layer or over all; got {spec.mask.kind} after others")
+
+
+def total(left: int | Mapping[str, int]) -> int:
+    """All weights that are left."""
+    return left if isinstance(left, int) else sum(left.values())
+
+
+def one_shot(ticket: RunSpec, sizes: Mapping[str, int]) -> RunSpec:
+    """A ticket's dense run pruned once to exactly as many weights, in all or of each layer, and started alike."""
+    left, dense = weights_left(ticket, sizes), ticket
+    while isinstance(dense.mask, Magnitude):
+        dense = dense.mask.of
+    if isinstance(left, int):
+        mask = Magnitude(of=dense, fraction=(total(sizes) - left) / total(sizes))
     else:
-        mask = Magnitude(
-            of=dense, fraction={name: (size - kept[name]) / size for name, size in sizes.items()}, scope="layer"
-        )
-    return dense.model_copy(update={"init": Rewind(of=dense, step=step), "mask": mask})
+        shares = {name: (size - left[name]) / size for name, size in sizes.items()}
+        mask = Magnitude(of=dense, fraction=shares, scope="layer")
+    return ticket.model_copy(update={"mask": mask})
 
 
-def controls(ticket: RunSpec, kept: int, sizes: Mapping[str, int]) -> dict[str, RunSpec]:
-    """What a ticket is compared with, by name; `kept` of the weights in `sizes` are left in each of them.
+def controls(ticket: RunSpec, sizes: Mapping[str, int]) -> dict[str, RunSpec]:
+    """What a ticket is compared with, by name, each with exactly as many weights.
 
     `reinit`: the ticket's mask under a fresh initialization. `signs`: that initialization with the ticket's signs.
     `shuffled`: the ticket's mask permuted within layers, its weights. `ratios`: a random mask whose layers are as dense
-    as the Erdős–Rényi rule says. `random`: a random mask over all layers alike.
+    as the Erdős–Rényi rule says. `random`: a random mask over all layers alike. `one_shot`: pruned at once.
 
     Raises:
-        ValueError: the run is not a ticket: it has no mask, or is not rewound.
+        ValueError: the run is not a ticket: it is not pruned by magnitude, or not rewound to weights of the dense run.
     """
-    if not isinstance(ticket.init, Rewind) or not isinstance(ticket.mask, Magnitude):
-        raise ValueError(f"controls are of a rewound run with a mask; got init {ticket.init.kind}, {ticket.mask.kind}")
-    fraction = 1 - kept / sum(sizes.values())
+    start, mask = ticket.init, ticket.mask
+    if not isinstance(start, Rewind) or start.weights != "step" or not isinstance(mask, Magnitude):
+        raise ValueError(f"controls are of a run pruned by magnitude and rewound; got {start.kind}, {mask.kind}")
+    fraction = 1 - total(weights_left(ticket, sizes)) / total(sizes)
     changes: dict[str, dict[str, object]] = {
         "reinit": {"init": Fresh(stream="reinit")},
-        "signs": {"init": SameSigns(of=ticket.init.of, step=ticket.init.step)},
+        "signs": {"init": SameSigns(of=start.of, step=start.step)},
         "shuffled": {"mask": ShuffledMask(of=ticket)},
         "ratios": {"mask": RandomMask(fraction=fraction, scope="erdos_renyi")},
         "random": {"mask": RandomMask(fraction=fraction, scope="global")},
     }
-    return {name: ticket.model_copy(update=change) for name, change in changes.items()}
+    found = {name: ticket.model_copy(update=change) for name, change in changes.items()}
+    return found | {"one_shot": one_shot(ticket, sizes)}

@@ -216,7 +216,7 @@ class Magnitude(Spec):
 
     @model_validator(mode="after")
     def _rates_are_of_layers(self) -> "Magnitude":
-        _refuse_global_rates(self.fraction, self.scope)
+        _refuse_rates(self.fraction, self.scope, self.spare)
         return self
 
 
@@ -237,11 +237,15 @@ class RandomMask(Spec):
 
     @model_validator(mode="after")
     def _rates_are_of_layers(self) -> "RandomMask":
-        _refuse_global_rates(self.fraction, self.scope)
+        _refuse_rates(self.fraction, self.scope, self.spare)
         return self
 
 
-def _refuse_global_rates(fraction: float | Mapping[str, float], scope: str) -> None:
+def _refuse_rates(fraction: float | Mapping[str, float], scope: str, spare: tuple[str, ...]) -> None:
+    if isinstance(fraction, Mapping) and spare:
+        raise ValueError(
+            'a table of fractions spares a layer by giving it 0, or by having neither it nor "rest"; drop spare'
+        )
     if isinstance(fraction, Mapping) and scope != "layer":
         raise ValueError(f'a table of fractions needs scope="layer", not "{scope}"; or give one number')
 
@@ -280,6 +284,12 @@ class RunSpec(Spec):
         known = self.data.known_num_train()
         if known is not None and self.train.batch_size != "full" and self.train.batch_size >= known:
             object.__setattr__(self, "train", self.train.model_copy(update={"batch_size": "full"}))
+        return self
+
+    @model_validator(mode="after")
+    def _named(self) -> "RunSpec":
+        """Its canonical text is made here, parents first, so that a chain of any length is named without recursion."""
+        assert self.canonical_text
         return self
 
     @model_validator(mode="after")

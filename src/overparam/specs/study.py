@@ -87,7 +87,7 @@ class Cell(NamedTuple):
 class Design(Spec):
     """A study at one preset. With `data_varies` a seed also draws its own data, the same for all arms and levels:
     subset, wrong labels, generated sample. `evaluations` is about how often its runs are evaluated on all examples on
-    the way, where that costs much of a run; no number depends on it.
+    the way, where that costs much of a run; a run that several studies share is evaluated as often as any of them asks.
     """
 
     seeds: tuple[int, ...]
@@ -154,6 +154,12 @@ class Design(Spec):
                 for seed in self.seeds[: arm.num_seeds]:
                     spec = level.spec.with_parents(self._seeded(seed), done[seed])
                     yield Cell(arm.name, level.level, seed, spec)
+
+    def seeds_of(self, claim: Claim) -> int:
+        """How many seeds every arm has that a claim points at."""
+        points, named, _ = pointed_at(claim.estimand)
+        arms = {*named, *(point.arm for point in points)}
+        return min(len(self.seeds[: arm.num_seeds]) for arm in self.arms if arm.name in arms)
 
     def _seeded(self, seed: int) -> Callable[[RunSpec], RunSpec]:
         """A run with its seed, and with its own data where a seed draws data; its data seed is added to the seed."""

@@ -42,7 +42,8 @@ def thinned(gradient: Gradient, model: nn.Module, mask: Mask) -> Gradient:
 
 
 def refuse_regrown(model: nn.Module, mask: Mask, step: int) -> None:
-    """Raise `MaskBroken` if a pruned weight is not zero at a step of a run that has not diverged."""
-    name = regrown(dict(model.named_parameters()), mask) if mask else None
-    if name is not None:
+    """Raise `MaskBroken` if a pruned weight is not zero; a weight that is not finite belongs to a run that diverges."""
+    weights = dict(model.named_parameters())
+    name = regrown(weights, mask) if mask else None
+    if name is not None and bool(torch.isfinite(weights[name]).all()):
         raise MaskBroken(f"step {step}: {name} has a non-zero weight where its mask prunes; nothing of the run is kept")

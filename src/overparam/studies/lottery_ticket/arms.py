@@ -5,8 +5,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from overparam.specs import Arm, Level, RunSpec
-from overparam.specs.layers import kept_by_layer, weight_shapes
-from overparam.specs.pruning import Rates, controls, iterative_pruning, one_shot, shares_pruned
+from overparam.specs.layers import weight_shapes
+from overparam.specs.pruning import Rates, controls, iterative_pruning, shares_pruned, total, weights_left
 
 TICKET, ONE_SHOT = "ticket", "one_shot"
 CONTROLS = ("reinit", "signs", "shuffled", "ratios", "random", ONE_SHOT)
@@ -19,31 +19,27 @@ TITLES = {
     "random": "random mask, all layers alike",
     ONE_SHOT: "pruned at once",
 }
-TUNED, FRESH = "tuned", "fresh"
+FRESH = "fresh"
 
 
 @dataclass(frozen=True)
 class Ladder:
-    """A dense run, its tickets by round, and the weights that each leaves per layer."""
+    """A dense run, its tickets by round, and the numbers of weights of its layers."""
 
     name: str
     title: str
     chain: tuple[RunSpec, ...]
-    kept: tuple[Mapping[str, int] | int, ...]
     sizes: Mapping[str, int]
 
     def density(self, number: int) -> float:
         """Remaining weights in percent after a round."""
-        return round(100 * _total(self.kept[number]) / sum(self.sizes.values()), 1)
+        return round(100 * total(weights_left(self.chain[number], self.sizes)) / total(self.sizes), 1)
 
     def control(self, kind: str, number: int) -> RunSpec:
         """A control of the ticket of a round."""
-        kept = self.kept[number]
-        if kind == TICKET:
+        if kind == TICKET or (kind == ONE_SHOT and number == 1):  # the first round is pruned at once
             return self.chain[number]
-        if kind == ONE_SHOT:  # the first round prunes the dense run, too
-            return self.chain[1] if number == 1 else one_shot(self.chain[0], kept, self.sizes)
-        return controls(self.chain[number], _total(kept), self.sizes)[kind]
+        return controls(self.chain[number], self.sizes)[kind]
 
     def arm(self, kind: str, numbers: Sequence[int], num_seeds: int | None = None) -> Arm:
         """One kind of run at the densities of these rounds."""
@@ -81,27 +77,9 @@ class Ladder:
                 group=self.title,
             )
 
-    def tuned(self, rates: Mapping[str, float], number: int) -> Iterator[Arm]:
-        """Arms at one density with the rate that suited each best on pilot seeds; masks are those of the first rate."""
-        for kind, lr in rates.items():
-            spec = self.control(kind, number)
-            optimizer = spec.train.optimizer.model_copy(update={"lr": lr})
-            tuned = spec.model_copy(update={"train": spec.train.model_copy(update={"optimizer": optimizer})})
-            yield Arm(
-                name=arm_name(self.name, f"{kind}_{TUNED}"),
-                title=f"{self.title}: {TITLES[kind]}, own rate",
-                note=f"Learning rate {lr:g}, the best of a grid on pilot seeds and validation examples.",
-                levels=(Level(level=self.density(number), spec=tuned),),
-                group=self.title,
-            )
-
 
 def arm_name(ladder: str, kind: str) -> str:
     return f"{ladder}_{kind}"
-
-
-def _total(kept: Mapping[str, int] | int) -> int:
-    return kept if isinstance(kept, int) else sum(kept.values())
 
 
 def sizes_of(spec: RunSpec, input_shape: tuple[int, ...], num_classes: int = 10) -> dict[str, int]:
@@ -111,15 +89,13 @@ def sizes_of(spec: RunSpec, input_shape: tuple[int, ...], num_classes: int = 10)
 def by_layer(name: str, title: str, dense: RunSpec, sizes: Mapping[str, int], rates: Rates, rounds: int) -> Ladder:
     """The same rates in every round, layer by layer."""
     chain = iterative_pruning(dense, [rates] * rounds, scope="layer")
-    kept = tuple(kept_by_layer(sizes, rates, number) for number in range(rounds + 1))
-    return Ladder(name, title, chain, kept, sizes)
+    return Ladder(name, title, chain, sizes)
 
 
 def by_density(
     name: str, title: str, dense: RunSpec, sizes: Mapping[str, int], percents: Sequence[float], step: int = 0
 ) -> Ladder:
     """Rounds that leave given shares of all weights, whatever the layer."""
-    total = sum(sizes.values())
-    counts = [round(total * percent / 100) for percent in percents]
+    counts = [round(total(sizes) * percent / 100) for percent in percents]
     chain = iterative_pruning(dense, shares_pruned(counts), step=step)
-    return Ladder(name, title, chain, tuple(counts), sizes)
+    return Ladder(name, title, chain, sizes)

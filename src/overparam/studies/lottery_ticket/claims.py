@@ -79,7 +79,7 @@ def beats_every_control(
         raise ValueError(f"{ladder}: the claim needs every control; missing: {', '.join(missing)}")
     where = "" if metric == "test_accuracy" else ", each stopped at its lowest validation loss"
     return Claim(
-        name=f"the ticket beats every control at {density:g} %",
+        name=f"the ticket beats every control at {density:g} %{where and ', stopped early'}",
         sentence=f"With {density:g} % of the weights a ticket is better than each of {len(CONTROLS)} controls{where}.",
         estimand=Every(parts=tuple(gain(ladder, TICKET, density, kind, density, metric) for kind in CONTROLS)),
         test="superiority",
