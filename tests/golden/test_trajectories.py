@@ -1,7 +1,8 @@
-"""Golden trajectories: the numbers of four short runs, pinned.
+"""Golden trajectories: the numbers of short runs, dense and pruned, pinned.
 
-They guard refactors of data, initialization, order, loop and optimizers. If one moves for a good reason, raise the
-`semantics` of the component that moved and write the file again: `python tests/golden/test_trajectories.py`.
+They guard refactors of data, initialization, order, loop, optimizers, masks and rewinding. If one moves for a good
+reason, raise the `semantics` of the component that moved and write the file again:
+`python tests/golden/test_trajectories.py`.
 Other processors and torch versions round differently, so values are compared with a tolerance that any real
 change of the algorithm breaks within these few steps.
 """
@@ -14,6 +15,7 @@ import pytest
 
 from overparam.execute import train
 from overparam.specs import CNN, MLP, SGD, Adam, DataSpec, RunSpec, TrainSpec
+from overparam.specs.pruning import controls, iterative_pruning
 
 FILE = Path(__file__).with_name("trajectories.json")
 DIGITS = DataSpec(name="digits", num_train=200, num_test=100, label_noise=0.1)
@@ -35,6 +37,10 @@ SPECS = {
         data=DIGITS, model=MLP(width=8, activation="erf"), train=train_spec(SGD(lr=0.2), "full", loss="mse")
     ),
 }
+DENSE = SPECS["mlp"].model_copy(update={"train": train_spec(Adam(lr=0.005), 32)})
+TICKET = iterative_pruning(DENSE, [{"rest": 0.5, "last": 0.2}] * 2, scope="layer", step=14)[-1]
+SIZES = {"1.weight": 64 * 16, "3.weight": 256, "5.weight": 256, "7.weight": 160}
+SPECS |= {"ticket": TICKET} | controls(TICKET, SIZES)
 
 
 def trajectory(spec: RunSpec) -> dict[str, list[float]]:
