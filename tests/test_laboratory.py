@@ -110,12 +110,14 @@ def test_wrong_names_are_explained(tmp_path: Path) -> None:
 @pytest.mark.parametrize("preset", ["smoke", "laptop", "overnight", "paper"])
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_design_is_sound(name: str, preset: str) -> None:
-    """Claims point at cells, at most six are confirmatory, and every run of an arm has every seed."""
+    """Claims point at cells, at most six are confirmatory, and every run of an arm has every seed of the arm."""
     item = experiment(name, preset)  # type: ignore[arg-type]
     assert 1 <= sum(claim.confirmatory for claim in item.design.claims) <= 6
     assert len({claim.name for claim in item.design.claims}) == len(item.design.claims)
+    seeds = {arm.name: item.design.seeds[: arm.num_seeds] for arm in item.design.arms}
     levels = {(cell.arm, level_text(cell.level)) for cell in item.cells}
-    assert len(item.cells) == len(levels) * len(item.design.seeds)
+    assert len(item.cells) == sum(len(seeds[arm]) for arm, _ in levels)
+    assert all(cell.seed in seeds[cell.arm] for cell in item.cells)
     assert len(item.design.seeds) >= 5
 
 
