@@ -26,11 +26,13 @@ KNOWN = {
     ("reinit", 13.5): (97.60, 8900),
     ("reinit", 8.7): (97.52, 11_300),
 }
+MOVED = (TICKET, "reinit", "random")  # to a fresh sample of MNIST-1D
 CONTROLLED = (100.0, 51.3, 21.1, 13.5, 7.0, 3.6, 1.9, 1.2)
 
 
 def cell(runs: pl.DataFrame, text: Callable[[pl.DataFrame], str]) -> str:
-    return text(runs) if len(runs) else "–"
+    there = runs.filter(pl.col("status") != "missing")
+    return text(there) if len(there) else "–"
 
 
 def percent(runs: pl.DataFrame, metric: str) -> str:
@@ -66,6 +68,16 @@ def beside_known(runs: pl.DataFrame) -> None:
     print()
 
 
+def moved(runs: pl.DataFrame) -> None:
+    """A ticket on the sample that its mask comes from, and on another, beside what it is compared with there."""
+    kinds = {"signals_ticket": TITLES[TICKET], **{f"signals_{k}_fresh": f"{TITLES[k]}, fresh sample" for k in MOVED}}
+    rows = []
+    for arm, title in kinds.items():
+        mine = [runs.filter((pl.col("arm") == arm) & (pl.col("level") == level)) for level in ("100", "8")]
+        rows.append([title, *(cell(at, lambda some: percent(some, "test_accuracy")) for at in mine)])
+    show(["", "100 %", "8 %"], rows)
+
+
 if __name__ == "__main__":
     file = Path(sys.argv[1]) if len(sys.argv) > 1 else COMMITTED
     runs = pl.read_csv(file, schema_overrides={"level": pl.String})
@@ -73,5 +85,4 @@ if __name__ == "__main__":
     table(runs, "lenet", CONTROLLED, lambda at: percent(at, "early_stop_accuracy"))
     table(runs, "lenet", CONTROLLED, early_step)
     table(runs, "cnn", (100, 70, 50, 30, 20, 10, 5), lambda at: percent(at, "test_accuracy"))
-    levels = sorted({float(level) for level in runs.filter(pl.col("arm") == "signals_ticket")["level"]}, reverse=True)
-    table(runs, "signals", levels, lambda at: percent(at, "test_accuracy"))
+    moved(runs)
