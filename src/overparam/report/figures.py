@@ -32,19 +32,16 @@ def sweep_figure(rows: Sequence[Row], frame: pl.DataFrame, factor: str) -> Figur
     with matplotlib.rc_context(dict(RC)):  # type: ignore[arg-type]
         height = 4.6 if len(groups) == 1 else 3.9 * len(groups)
         figure = Figure(figsize=(4.8 * columns, height), layout="constrained")
-        grid = figure.subplots(len(groups), columns, squeeze=False)
-        for group, panels, line in zip(groups, shown, grid, strict=True):
+        parts = figure.subfigures(len(groups), 1, squeeze=False)[:, 0]
+        for part, group, panels in zip(parts, groups, shown, strict=True):
+            line = part.subplots(1, columns, squeeze=False)[0]
             for axes, (metric, label) in zip(line, panels, strict=False):
                 draw_panel(axes, group, frame, metric, level_places(group))
                 axes.set_title(label)
                 axes.set_xlabel(factor)
             for axes in line[len(panels) :]:
                 axes.set_axis_off()
-            if len(groups) > 1:
-                below = {"loc": "upper left", "bbox_to_anchor": (0.0, -0.2), "ncols": columns}
-                line[0].legend(handles=legend_keys(group), handlelength=3.2, fontsize=8, **below)
-        if len(groups) == 1:
-            figure.legend(handles=legend_keys(rows), loc="outside lower center", ncols=3, handlelength=3.2)
+            part.legend(handles=legend_keys(group), loc="outside lower center", ncols=3, handlelength=3.2)
     return figure
 
 
