@@ -23,6 +23,7 @@ def thin(model: nn.Module, mask: Mapping[str, Tensor]) -> nn.Module:
     Its Hessian is `M H M`: that of the thin network, and zeros. Without this the curvature along weights that are not
     there would count. Parameters get other names.
 
+    >>> import torch
     >>> layer = nn.Sequential(nn.Linear(2, 1, bias=False))
     >>> _ = thin(layer, {"0.weight": torch.tensor([[True, False]])})
     >>> layer(torch.ones(1, 2)).sum().backward()
