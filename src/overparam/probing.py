@@ -15,6 +15,7 @@ from overparam.execution import Execution
 from overparam.finite import finite
 from overparam.identity import run_id
 from overparam.kernel_probing import kernel_rows
+from overparam.mask_probing import mask_values
 from overparam.measure.connectivity import loss_barrier
 from overparam.measure.eigenvalues import top_eigenvalues
 from overparam.measure.fitted import fit_by_label, selected
@@ -34,6 +35,7 @@ from overparam.specs.connectivity_probe import Connectivity
 from overparam.specs.early_stop_probe import EarlyStop
 from overparam.specs.fit_probe import Fitted
 from overparam.specs.kernel_probe import KernelProbe
+from overparam.specs.mask_probe import MaskProfile
 from overparam.specs.probe import (
     Eigenvalues,
     Measured,
@@ -118,6 +120,8 @@ def _rows(run: Run, probe: Measured, steps: list[int]) -> list[Values]:
     with settled(run.execution):
         if isinstance(probe, EarlyStop):
             found = [early_stop_values(run, probe) for _ in steps]
+        elif isinstance(probe, MaskProfile):
+            found = [mask_values(run, probe) for _ in steps]
         elif isinstance(probe, KernelProbe):
             found = kernel_rows(run, probe, steps)
         else:

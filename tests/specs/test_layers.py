@@ -14,17 +14,12 @@ from overparam.specs import CNN, MLP
 from overparam.specs.layers import (
     Shape,
     erdos_renyi_counts,
-    kept_by_layer,
-    kept_in_all,
     pruned_count,
     rates_by_name,
     weight_shapes,
 )
 
 NAMES = ["1.weight", "3.weight", "5.weight"]
-LENET = {"1.weight": 235_200, "3.weight": 30_000, "5.weight": 1_000}
-# Frankle & Carbin (2019): rounds → percent of LeNet-300-100 that is left, by 20 % per layer and 10 % of the last.
-LEFT = {1: 80.04, 2: 64.06, 3: 51.28, 7: 21.07, 9: 13.52, 11: 8.68, 12: 6.95, 15: 3.58, 18: 1.85, 20: 1.19}
 
 shapes = st.lists(st.lists(st.integers(1, 12), min_size=2, max_size=4).map(tuple), min_size=1, max_size=6)
 
@@ -108,25 +103,6 @@ def test_a_layer_called_by_a_word_is_reached_by_its_tensor() -> None:
 def test_unclear_rates_are_refused(names: list[str], fraction: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         rates_by_name(names, fraction)
-
-
-@pytest.mark.parametrize(("rounds", "percent"), LEFT.items())
-def test_lenet_is_left_with_the_papers_percentages(rounds: int, percent: float) -> None:
-    left = kept_by_layer(LENET, {"rest": 0.2, "last": 0.1}, rounds)
-    assert round(100 * sum(left.values()) / sum(LENET.values()), 2) == percent
-
-
-@given(total=st.integers(0, 10**7), fraction=st.floats(0, 1), rounds=st.integers(0, 5))
-def test_rounds_follow_each_other(total: int, fraction: float, rounds: int) -> None:
-    """Each round rounds what the last one left: not `total · (1 − fraction)ᵏ` rounded once."""
-    left = kept_in_all(total, fraction, rounds)
-    assert kept_in_all(total, fraction, rounds + 1) == left - round(fraction * left)
-    assert kept_by_layer({"a": total, "b": 2}, {"a": fraction}, rounds) == {"a": left, "b": 2}
-
-
-def test_there_is_no_negative_number_of_rounds() -> None:
-    with pytest.raises(ValueError, match="rounds=-1: .*allowed: 0 and more"):
-        kept_in_all(10, 0.5, -1)
 
 
 @given(shapes=shapes, share=st.fractions(0, 1))

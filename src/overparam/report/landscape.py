@@ -1,4 +1,4 @@
-"""Figures of what probes found, one module for each: curvature, noise, spectra, surfaces, curvature in time."""
+"""Figures of what probes found, one module for each: curvature, noise, spectra, surfaces, curvature in time, masks."""
 
 from collections.abc import Sequence
 
@@ -8,6 +8,7 @@ from overparam.analyse.frame import Reading
 from overparam.report.along import along
 from overparam.report.curvature import curvature
 from overparam.report.drawing import Drawing, Material
+from overparam.report.masks import masks
 from overparam.report.noise import noise
 from overparam.report.spectra import spectra
 from overparam.report.style import styled
@@ -19,5 +20,5 @@ def landscape_drawings(factor: str, design: Design, frame: pl.DataFrame, reading
     """Every figure for which there are measurements; `factor` is the name of what the levels are levels of."""
     material = Material(factor, design, frame, tuple(readings))
     with styled():
-        drawings = [make(material) for make in (curvature, noise, spectra, surfaces, along)]
+        drawings = [make(material) for make in (curvature, noise, spectra, surfaces, along, masks)]
     return [drawing for drawing in drawings if drawing is not None]

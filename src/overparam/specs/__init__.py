@@ -19,6 +19,7 @@ from overparam.specs.kernel_probe import Movement as Movement
 from overparam.specs.kernel_probe import TangentKernel as TangentKernel
 from overparam.specs.kernel_probe import Taylor as Taylor
 from overparam.specs.kernel_probe import TraceRegression as TraceRegression
+from overparam.specs.mask_probe import MaskProfile as MaskProfile
 from overparam.specs.probe import Eigenvalues as Eigenvalues
 from overparam.specs.probe import Measured as Measured
 from overparam.specs.probe import Noise as Noise

@@ -122,35 +122,6 @@ def _known(key: str, known: Mapping[str, str], names: Sequence[str]) -> str:
     raise ValueError(f'fraction["{key}"]: no such tensor; allowed: {", ".join(names)}, first, last, rest{hint}')
 
 
-def kept_by_layer(sizes: Mapping[str, int], fraction: float | Mapping[str, float], rounds: int) -> dict[str, int]:
-    """Weights left of each tensor after so many rounds, each layer pruned by its own rate (see `rates_by_name`).
-
-    Raises:
-        ValueError: as `rates_by_name` and `pruned_count`, or `rounds` is negative.
-
-    >>> kept_by_layer({"1.weight": 1000, "3.weight": 100}, {"rest": 0.2, "last": 0.1}, 2)
-    {'1.weight': 640, '3.weight': 81}
-    """
-    rates = rates_by_name(tuple(sizes), fraction)
-    return {name: kept_in_all(size, rates[name], rounds) for name, size in sizes.items()}
-
-
-def kept_in_all(total: int, fraction: float, rounds: int) -> int:
-    """Weights left of `total` after so many rounds, all layers pruned together.
-
-    Raises:
-        ValueError: as `pruned_count`, or `rounds` is negative.
-
-    >>> kept_in_all(1000, 0.2, 3)
-    512
-    """
-    if rounds < 0:
-        raise ValueError(f"rounds={rounds}: there is no negative number of rounds; allowed: 0 and more")
-    for _ in range(rounds):
-        total -= pruned_count(fraction, total)
-    return total
-
-
 def erdos_renyi_counts(shapes: Mapping[str, Shape], keep: int) -> dict[str, int]:
     """Weights that each tensor keeps of `keep` in all, by the Erdős–Rényi rule, with kernels for convolutions.
 

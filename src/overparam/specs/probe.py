@@ -17,6 +17,7 @@ from overparam.specs.kernel_probe import (
     Taylor,
     TraceRegression,
 )
+from overparam.specs.mask_probe import MaskProfile
 from overparam.specs.measured import Measured as Measured
 from overparam.specs.measured import probe_id as probe_id
 
@@ -179,7 +180,8 @@ Probe = Annotated[
     | Taylor
     | Fitted
     | EarlyStop
-    | Connectivity,
+    | Connectivity
+    | MaskProfile,
     Field(discriminator="kind"),
 ]
 

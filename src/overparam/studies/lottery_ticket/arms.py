@@ -19,7 +19,7 @@ TITLES = {
     "random": "random mask, all layers alike",
     ONE_SHOT: "pruned at once",
 }
-FRESH = "fresh"
+DENSE, FRESH, TUNED = "dense", "fresh", "tuned"
 
 
 @dataclass(frozen=True)

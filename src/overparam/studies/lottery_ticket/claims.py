@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from overparam.specs import Claim, Difference, Every, Point
-from overparam.studies.lottery_ticket.arms import CONTROLS, FRESH, ONE_SHOT, TICKET, arm_name
+from overparam.studies.lottery_ticket.arms import CONTROLS, DENSE, FRESH, ONE_SHOT, TICKET, TUNED, arm_name
 
 # Test accuracy by remaining percent, CNN with 32 channels on CIFAR-10. Source: arXiv:2604.07603, E4, pruned at once.
 PAPER = {100: 0.8487, 70: 0.8527, 50: 0.8486, 30: 0.8474, 20: 0.8447, 10: 0.8372, 5: 0.8148}
@@ -113,15 +113,20 @@ def transferred(ladder: str, density: float) -> tuple[Claim, ...]:
     )
 
 
-def described(ladder: str, kinds: Collection[str], density: float, metric: str, margin: float) -> tuple[Claim, ...]:
-    """The ticket against the dense network, each control and at its own rates, one by one."""
-    found = []
+def described(
+    ladder: str, kinds: Collection[str], density: float, margin: float, own_rates: bool = False
+) -> tuple[Claim, ...]:
+    """The ticket against the dense run and each control, one by one; with `own_rates` each at the rate tuned for it."""
+    suffix, where = (f"_{TUNED}", ", each at its own learning rate") if own_rates else ("", "")
+    ticket, found = f"{TICKET}{suffix}", []
     for kind in kinds:
+        other, at = (ticket, 100.0) if kind == DENSE else (f"{kind}{suffix}", density)
+        against = "the dense network" if kind == DENSE else "this control"
         found.append(
             Claim(
-                name=f"{ladder}: ticket against {kind} at {density:g} %",
-                sentence=f"With {density:g} % of the weights a ticket is better than this control.",
-                estimand=gain(ladder, TICKET, density, kind, density, metric),
+                name=f"{ladder}: ticket against {kind} at {density:g} %{where}",
+                sentence=f"With {density:g} % of the weights a ticket is better than {against}{where}.",
+                estimand=gain(ladder, ticket, density, other, at, "test_accuracy"),
                 test="superiority",
                 margin=margin,
                 pilot_sd=margin / 2,

@@ -1,5 +1,7 @@
 """The study at each preset."""
 
+from collections.abc import Mapping
+
 from overparam.specs import (
     CNN,
     MLP,
@@ -11,26 +13,41 @@ from overparam.specs import (
     Design,
     EarlyStop,
     Eigenvalues,
+    MaskProfile,
     Preset,
     Probing,
     RunSpec,
     TangentKernel,
     TrainSpec,
 )
-from overparam.studies.lottery_ticket.arms import CONTROLS, ONE_SHOT, TICKET, Ladder, by_density, by_layer, sizes_of
+from overparam.studies.lottery_ticket.arms import (
+    CONTROLS,
+    DENSE,
+    ONE_SHOT,
+    TICKET,
+    Ladder,
+    arm_name,
+    by_density,
+    by_layer,
+    sizes_of,
+)
 from overparam.studies.lottery_ticket.claims import beats_every_control, described, published_claims, transferred
+from overparam.studies.lottery_ticket.rates import RATES, tuned
 
 PERCENTS = (100, 70, 50, 30, 20, 10, 5)
 LENET_ROUNDS = 20
+LAPTOP_STEPS = 6000
+LENET_TUNED = 9  # the round, 13.5 %, at which learning rates are tuned
 LENET_CONTROLLED = (3, 7, 9, 12, 15, 18, 20)  # rounds that leave 51.3, 21.1, 13.5, 7, 3.6, 1.9 and 1.2 %
 SIGNAL_PERCENTS = (100, 70, 50, 35, 25, 17, 12, 8)
 FRESH_SAMPLE = 10_000  # the data seed of the sample that tickets are moved to
 IMAGE, DIGIT, PHOTO, SIGNAL = (1, 28, 28), (1, 8, 8), (3, 32, 32), (40,)
+KINDS = (DENSE, *CONTROLS)
 EARLY_ACCURACY = "early_stop_accuracy"
 CAPTION = (
-    "Remaining weights in percent of all but biases and batch norm; one learning rate for all arms of a network. A "
-    "seed varies the initialization, the order of the examples, the fresh weights and the random masks; all seeds see "
-    "the same examples."
+    "Remaining weights in percent of all but biases and batch norm; one learning rate for all arms of a network, but "
+    "where an arm's title says that it has its own. A seed varies the initialization, the order of the examples, the "
+    "fresh weights and the random masks; all seeds see the same examples."
 )
 
 
@@ -70,8 +87,15 @@ def _moved(ladder: Ladder) -> tuple[Arm, ...]:
     return (ladder.arm(TICKET, range(last + 1)), *ladder.transferred(last, FRESH_SAMPLE))
 
 
-def _early(ladder: Ladder, arms: tuple[Arm, ...]) -> tuple[str, ...]:
-    return tuple(arm.name for arm in arms if arm.name.startswith(f"{ladder.name}_"))
+def _names(arms: tuple[Arm, ...]) -> tuple[str, ...]:
+    return tuple(arm.name for arm in arms)
+
+
+def _profiles(ladder: Ladder) -> Probing:
+    """The masks of a ladder's tickets and of their shuffled controls, which share what chance gives."""
+    densities = tuple(ladder.density(number) for number in range(1, len(ladder.chain)))
+    arms = tuple(arm_name(ladder.name, kind) for kind in (TICKET, "shuffled"))
+    return Probing(probe=MaskProfile(), arms=arms, levels=densities)
 
 
 def _compared(ladder: Ladder) -> tuple[Probing, ...]:
@@ -94,26 +118,34 @@ def _smoke() -> Design:
         claims=(*published_claims("digits", 0.01, 0.008), every),
         budget_core_seconds=60.0,
         caption=f"Digits 8×8. {CAPTION}",
-        probings=(Probing(probe=EarlyStop(every=20)),),
+        probings=(Probing(probe=EarlyStop(every=20)), _profiles(ladder)),
         evaluations=1,
     )
 
 
 def _lenet_design(
-    ladder: Ladder, others: tuple[Arm, ...], claims: str, margin: float, budget: float | None, caption: str
+    ladder: Ladder,
+    photos: Ladder,
+    others: tuple[Arm, ...],
+    margin: float,
+    budget: float | None,
+    caption: str,
+    rates: Mapping[str, float] | None = None,
 ) -> Design:
-    """All controls of LeNet; the paper's claims are about the arms of the ladder named `claims`."""
+    """All controls of LeNet, and again at `rates` of their own; the paper's claims are about the ladder `photos`."""
     mine = tuple(ladder.arms(LENET_CONTROLLED, CONTROLS))
-    names, density = {arm.name for arm in mine}, ladder.density(9)
+    own = tuple(tuned(ladder, LENET_TUNED, rates)) if rates else ()
+    names, density = {arm.name for arm in mine}, ladder.density(LENET_TUNED)
     every = beats_every_control("lenet", density, names, "test_accuracy", 0.001, 0.001, confirmatory=True)
-    at = [ladder.density(number) for number in (9, 15)]
     early = beats_every_control("lenet", density, names, EARLY_ACCURACY, 0.001, 0.001, confirmatory=False)
-    singly = [claim for level in at for claim in described("lenet", CONTROLS, level, "test_accuracy", 0.001)]
+    at = [ladder.density(number) for number in (LENET_TUNED, 15)]
+    singly = [claim for level in at for claim in described("lenet", KINDS, level, 0.001)]
+    singly += described("lenet", KINDS, density, 0.001, own_rates=True) if own else ()
     return Design(
         seeds=(0, 1, 2, 3, 4),
-        arms=(*mine, *others),
+        arms=(*mine, *own, *others),
         claims=(
-            *published_claims(claims, margin, margin),
+            *published_claims(photos.name, margin, margin),
             every,
             early,
             *singly,
@@ -121,7 +153,11 @@ def _lenet_design(
         ),
         budget_core_seconds=budget,
         caption=f"{caption} {CAPTION}",
-        probings=(Probing(probe=EarlyStop(), arms=_early(ladder, mine)), *_compared(ladder)),
+        probings=(
+            Probing(probe=EarlyStop(), arms=_names((*mine, *own))),
+            *(_profiles(each) for each in (ladder, photos)),
+            *_compared(ladder),
+        ),
         evaluations=1,
     )
 
@@ -129,23 +165,23 @@ def _lenet_design(
 def _laptop() -> Design:
     train = TrainSpec(optimizer=SGD(lr=0.05), batch_size=128, epochs=10)
     ladder = cnn(8, 5000, train)
-    photos = ladder.arms(_rounds(50, 20, 10, 5), ("reinit", "shuffled", ONE_SHOT), num_seeds=3)
-    others = (*photos, *_moved(signals()))
+    arms = ladder.arms(_rounds(50, 20, 10, 5), ("reinit", "shuffled", ONE_SHOT), num_seeds=3)
+    others = (*arms, *_moved(signals()))
     caption = (
         "MNIST, 55,000 images, LeNet-300-100, 6,000 steps where the source has 50,000; CIFAR-10, 5,000 images, three "
         "seeds."
     )
-    return _lenet_design(lenet(6000), others, "cnn", 0.01, 8000.0, caption)
+    return _lenet_design(lenet(LAPTOP_STEPS), ladder, others, 0.01, 8000.0, caption, RATES)
 
 
 def _overnight() -> Design:
     train = TrainSpec(optimizer=SGD(lr=0.05), batch_size=128, epochs=30)
     ladder, late = cnn(8, 5000, train), cnn(8, 5000, train, "cnn_late", step=100)
     rounds = range(1, len(PERCENTS))
-    photos = (*ladder.arms(tuple(rounds), CONTROLS), *late.arms(_rounds(10, 5), ("reinit", "shuffled", ONE_SHOT)))
-    others = (*photos, *_moved(signals()))
+    arms = (*ladder.arms(tuple(rounds), CONTROLS), *late.arms(_rounds(10, 5), ("reinit", "shuffled", ONE_SHOT)))
+    others = (*arms, *_moved(signals()))
     caption = "MNIST, 55,000 images, LeNet-300-100, 20,000 steps where the source has 50,000; CIFAR-10, 5,000 images."
-    return _lenet_design(lenet(20_000), others, "cnn", 0.01, None, caption)
+    return _lenet_design(lenet(20_000), ladder, others, 0.01, None, caption)
 
 
 def _paper() -> Design:
@@ -159,6 +195,7 @@ def _paper() -> Design:
         arms=arms,
         claims=(*published_claims("cnn", 0.005, 0.003, comparable=True), every),
         caption=f"CIFAR-10, the paper's networks, pruned in rounds and at once. {CAPTION}",
+        probings=(_profiles(ladder),),
     )
 
 

@@ -1,0 +1,56 @@
+"""The learning rates that `lottery_ticket` gives its tuned arms, by a grid on pilot seeds: a table of README.md.
+
+The dense network, the ticket of 13.5 % and its controls at five rates, as the laptop preset trains them, on two seeds
+that are not the study's. The rate with the highest mean validation accuracy after the last step is taken; no test
+example counts.
+
+    python docs/results/ticket_rates.py STORE
+"""
+
+import sys
+from pathlib import Path
+from statistics import mean
+
+from paper_table import show
+
+import overparam as op
+from overparam.execution import Execution
+from overparam.runs import read
+from overparam.specs import Design, Study
+from overparam.studies.lottery_ticket.designs import LAPTOP_STEPS, LENET_TUNED, lenet
+from overparam.studies.lottery_ticket.rates import GRID, grid
+
+PILOTS = (100, 101)
+DESIGN = Design(
+    seeds=PILOTS,
+    arms=grid(lenet(LAPTOP_STEPS), LENET_TUNED),
+    claims=(),
+    caption="Pilot runs on MNIST; validation accuracy decides.",
+    evaluations=1,
+)
+PILOT = Study(
+    name="ticket_rates",
+    title="Learning rates of tickets and controls",
+    question="At which learning rate does each arm do best on validation examples?",
+    background="A grid on seeds that no study uses.",
+    factor="learning rate",
+    designs={"laptop": DESIGN},
+)
+
+
+def main(store: Path) -> None:
+    op.run(PILOT, preset="laptop", store=store)
+    titles = {arm.name: arm.title for arm in DESIGN.arms}
+    found: dict[str, dict[float, list[float]]] = {}
+    for cell in DESIGN.cells():
+        run = read(cell.spec, Execution(store=store))
+        found.setdefault(titles[cell.arm], {}).setdefault(float(cell.level), []).append(100 * run.val_accuracy)
+    rows = []
+    for kind, by_rate in found.items():
+        means = {rate: mean(values) for rate, values in by_rate.items()}
+        rows.append([kind, *(f"{value:.2f}" for value in means.values()), f"{max(means, key=lambda r: means[r]):g}"])
+    show(["validation, %", *(f"{rate:g}" for rate in GRID), "taken"], rows)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
