@@ -92,7 +92,7 @@ def test_a_claim_against_every_control_is_refused_without_one() -> None:
 SHARED = {  # arms that denote the same run somewhere
     "smoke": set(),
     "laptop": {("lenet_one_shot", "lenet_one_shot_tuned")},  # its own rate is the common one
-    "overnight": {("cnn_one_shot", "cnn_ticket")},  # the first round is pruned at once
+    "overnight": {("cnn_one_shot", "cnn_ticket"), ("cnn_late_ticket", "cnn_ticket")},  # first round, dense network
     "paper": {("cnn_one_shot", "cnn_ticket")},
 }
 
