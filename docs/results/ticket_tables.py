@@ -12,7 +12,8 @@ import polars as pl
 from paper_table import show
 
 from overparam.analyse.intervals import t_interval
-from overparam.studies.lottery_ticket.arms import CONTROLS, TICKET, TITLES
+from overparam.studies.lottery_ticket.arms import CONTROLS, DENSE, TICKET, TITLES, TUNED
+from overparam.studies.lottery_ticket.rates import RATES
 
 COMMITTED = Path(__file__).parent / "lottery_ticket_laptop" / "lottery_ticket_runs.csv"
 # Early-stop accuracy in percent and step, one seed, 50,000 steps of Adam at .0012, batch 60. Source: Chrysalis-2, a
@@ -68,6 +69,19 @@ def beside_known(runs: pl.DataFrame) -> None:
     print()
 
 
+def own_rates(runs: pl.DataFrame) -> None:
+    """Test accuracy after the last step at the common rate and at each kind's own, dense network and 13.5 %."""
+    rows = []
+    for kind, rate in RATES.items():
+        arm, level = ("lenet_ticket", "100") if kind == DENSE else (f"lenet_{kind}", "13.5")
+        at = runs.filter(pl.col("level") == level)
+        both = [at.filter(pl.col("arm") == name) for name in (arm, f"{arm}_{TUNED}")]
+        values = [percent(each, "test_accuracy") for each in both]
+        rows.append([TITLES.get(kind, "dense network"), f"{rate:g}", *values])
+    show(["", "own rate", "at the common rate", "at its own"], rows)
+    print()
+
+
 def moved(runs: pl.DataFrame) -> None:
     """A ticket on the sample that its mask comes from, and on another, beside what it is compared with there."""
     kinds = {"signals_ticket": TITLES[TICKET], **{f"signals_{k}_fresh": f"{TITLES[k]}, fresh sample" for k in MOVED}}
@@ -84,5 +98,6 @@ if __name__ == "__main__":
     beside_known(runs)
     table(runs, "lenet", CONTROLLED, lambda at: percent(at, "early_stop_accuracy"))
     table(runs, "lenet", CONTROLLED, early_step)
+    own_rates(runs)
     table(runs, "cnn", (100, 70, 50, 30, 20, 10, 5), lambda at: percent(at, "test_accuracy"))
     moved(runs)

@@ -5,7 +5,9 @@ from typing import Any
 
 from overparam.data.load import prepare
 from overparam.execute import execute
-from overparam.measure.tickets import dead_units, density_profile, mask_overlap
+from overparam.measure.tickets import Mask, dead_units, density_profile, expected_by_inputs, mask_overlap
+from overparam.models.masks import density
+from overparam.origin import mask_of, refuse_diverged
 from overparam.runs import Run
 from overparam.specs.layers import weight_shapes
 from overparam.specs.mask_probe import MaskProfile
@@ -24,14 +26,35 @@ def mask_values(run: Run, probe: MaskProfile) -> dict[str, Any]:
     examples = prepare(run.spec.data, data_dir=run.execution.data_dir)
     shapes = weight_shapes(run.spec.model, examples.input_shape, examples.num_classes)
     mask = {name: kept[name] for name in shapes}  # a stored state has its tensors in no particular order
-    others = [execute(spec, run.execution).state("init").mask for spec in probe.siblings(run.spec)]
-    found = [mask_overlap(mask, other) for other in others]
-    dead = dead_units(mask)
+    dead, theirs = dead_units(mask), _other_mask(run, probe)
     return {
         "layers": list(mask),
+        "density": density(mask),
         "densities": list(density_profile(mask).values()),
         "dead_outputs": [dead[name].outputs for name in mask],
         "dead_inputs": [dead[name].inputs for name in mask],
-        "mask_excess": found[0].excess if found else math.nan,
-        "mask_overlap_z": found[0].z if found else math.nan,
+        **(dict.fromkeys(probe.metrics, math.nan) if theirs is None else _shared(mask, theirs)),
+    }
+
+
+def _other_mask(run: Run, probe: MaskProfile) -> Mask | None:
+    """None where there is no other, or no mask of it because a run behind it diverged."""
+    other = probe.other(run.spec)
+    if other is None:
+        return None
+    try:
+        for parent in other.parents():
+            execute(parent, run.execution)
+        refuse_diverged(other, run.execution)
+    except UnsupportedSpec:
+        return None
+    return mask_of(other, run.execution)
+
+
+def _shared(ours: Mask, theirs: Mask) -> dict[str, float]:
+    found, by_inputs = mask_overlap(ours, theirs), expected_by_inputs(ours, theirs)
+    return {
+        "mask_excess": found.excess,
+        "mask_overlap_z": found.z,
+        "mask_excess_by_inputs": found.shared / by_inputs if by_inputs > 0 else 1.0,
     }

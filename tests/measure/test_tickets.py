@@ -2,13 +2,15 @@
 
 import math
 import re
+from itertools import permutations
+from statistics import mean
 
 import pytest
 import torch
 from scipy import stats
 from torch import Tensor
 
-from overparam.measure.tickets import DeadUnits, Mask, dead_units, density_profile, mask_overlap
+from overparam.measure.tickets import DeadUnits, Mask, dead_units, density_profile, expected_by_inputs, mask_overlap
 from overparam.rng.torch_generators import torch_generator
 
 LAYERS = {"a.weight": ((6, 5), 12, 9), "b.weight": ((4, 6), 6, 20), "c.weight": ((3, 2, 3, 3), 30, 10)}
@@ -54,6 +56,17 @@ def test_shared_weights_are_counted_where_they_are() -> None:
     assert found.expected == pytest.approx(1.0 + 6 / 5) and found.excess == pytest.approx(3 / 2.2)
     assert found.z == pytest.approx((3 - 2.2) / math.sqrt(1 / 3 + 3 * 2 * 2 * 3 / (25 * 4)))
     assert mask_overlap(b, a) == found
+
+
+def test_outputs_that_are_renamed_share_what_is_expected_by_inputs() -> None:
+    """All renamings of one layer at a time; a kernel's places are inputs of their own, and a vector has no inputs."""
+    generator = torch_generator(0, "renamed")
+    for shape in ((4, 5), (4, 2, 3, 1), (4,)):
+        a, b = ({"w": kept(shape, count, generator)} for count in (9 * math.prod(shape) // 20, math.prod(shape) // 2))
+        renamed = [mask_overlap({"w": a["w"][list(order)]}, b).shared for order in permutations(range(4))]
+        assert expected_by_inputs(a, b) == pytest.approx(mean(renamed))
+    both = expected_by_inputs({"u": a["w"], "w": a["w"]}, {"u": b["w"], "w": b["w"]})
+    assert both == pytest.approx(2 * expected_by_inputs(a, b)), "layers add up"
 
 
 def test_identical_and_disjoint_masks_are_the_extremes() -> None:

@@ -1,7 +1,14 @@
 """The figure of masks: a layer's density and the overlap of seeds are drawn where they were measured."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import polars as pl
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
+from numpy.typing import NDArray
 
 from overparam.analyse.frame import Reading, level_text
 from overparam.report.drawing import Material
@@ -10,6 +17,8 @@ from overparam.specs import Cell, MaskProfile
 from overparam.studies.lottery_ticket import LOTTERY_TICKET
 
 DESIGN = LOTTERY_TICKET.designs["smoke"]
+LEVELS = np.array([70.0, 50.0, 30.0, 20.0, 10.0, 5.0])
+Row = dict[str, Any]
 
 
 def probes(cell: Cell) -> list[MaskProfile]:
@@ -19,35 +28,75 @@ def probes(cell: Cell) -> list[MaskProfile]:
 CELLS = [cell for cell in DESIGN.cells() if probes(cell)]
 
 
-def reading(cell: Cell) -> Reading:
+def row(cell: Cell) -> Row:
     """Two layers, one twice and one half as dense as all; excess 2, and .1 more for each seed; none of seed 0."""
-    (probe,) = probes(cell)
-    share = float(cell.level) / 100
-    overlap = {"mask_excess": 2 + 0.1 * cell.seed, "mask_overlap_z": 3.0 * cell.seed}
-    found = dict.fromkeys(overlap, None) if cell.seed == 0 else overlap
-    row = {"layers": ["first", "second"], "densities": [2 * share, share / 2], **found}
-    return Reading(cell.arm, level_text(cell.level), cell.seed, cell.spec, probe, (row,))
+    share, near = float(cell.level) / 100, cell.arm.endswith("shuffled")
+    shared = {"mask_excess": 2 + 0.1 * cell.seed, "mask_overlap_z": (-1.0 if near else 3.0) * cell.seed}
+    shared |= {"mask_excess_by_inputs": 1.5}
+    found = dict.fromkeys(shared, None) if cell.seed == 0 else shared
+    return {"layers": ["first", "second"], "density": share, "densities": [2 * share, share / 2], **found}
 
 
-def material(status: str = "ok") -> Material:
-    runs = [{"arm": c.arm, "level": level_text(c.level), "seed": c.seed, "status": status} for c in CELLS]
-    return Material("remaining weights, %", DESIGN, pl.DataFrame(runs), tuple(reading(cell) for cell in CELLS))
+def material(changed: Callable[[Row], Row] = dict, status: str = "ok", num_seeds: int = 5) -> Material:
+    cells = [cell for cell in CELLS if cell.seed < num_seeds]
+    runs = [{"arm": c.arm, "level": level_text(c.level), "seed": c.seed, "status": status} for c in cells]
+    readings = [Reading(c.arm, level_text(c.level), c.seed, c.spec, probes(c)[0], (changed(row(c)),)) for c in cells]
+    return Material("a factor", DESIGN, pl.DataFrame(runs), tuple(readings))
+
+
+def panels(material: Material) -> tuple[Axes, Axes, str]:
+    drawing = masks(material)
+    assert drawing is not None
+    left, right = drawing.figure.axes
+    return left, right, drawing.caption
+
+
+def points(axes: Axes, label: str) -> NDArray[np.float64]:
+    (line,) = [line for line in axes.get_lines() if line.get_label() == label]
+    return np.asarray(line.get_xydata())
+
+
+def bar_means(axes: Axes) -> list[NDArray[np.float64]]:
+    bars = [each for each in axes.containers if isinstance(each, ErrorbarContainer)]
+    return [np.asarray(bar.lines[0].get_xydata()) for bar in bars]
 
 
 def test_layers_and_overlaps_are_drawn_at_their_densities() -> None:
-    drawing = masks(material())
-    assert drawing is not None
-    layers, shared = drawing.figure.axes
-    lines = {str(line.get_label()): np.asarray(line.get_xydata()) for line in layers.get_lines()}
-    levels = np.array([70.0, 50.0, 30.0, 20.0, 10.0, 5.0])
-    for layer, share in (("first", 2 * levels), ("second", levels / 2)):
-        np.testing.assert_allclose(lines[layer], np.stack([levels, share], axis=1))
-    drawn = [np.asarray(line.get_xydata()) for line in shared.get_lines()]
-    means = np.stack([levels, np.full(6, 2.25)], axis=1)  # of seeds 1 to 4
-    assert any(each.shape == means.shape and np.allclose(each, means) for each in drawn)
-    assert "3.0 to 12.0 standard deviations" in drawing.caption
+    layers, shared, caption = panels(material())
+    np.testing.assert_allclose(points(layers, "first"), np.stack([LEVELS, 2 * LEVELS], axis=1))
+    np.testing.assert_allclose(points(layers, "second"), np.stack([LEVELS, LEVELS / 2], axis=1))
+    ticket, inputs, shuffled = bar_means(shared)
+    np.testing.assert_allclose(ticket, np.stack([LEVELS, np.full(6, 2.25)], axis=1))  # mean of seeds 1 to 4
+    np.testing.assert_allclose(inputs[:, 1], 1.5)
+    np.testing.assert_allclose(shuffled, [[10.0, 2.25]])  # controls are at 10 % only
+    assert "iterative ticket 3.0 to 12.0" in caption and "shuffled within layers -4.0 to -1.0" in caption
+    assert "n = 5 seeds." in caption and "training examples" not in caption
 
 
-def test_without_masks_there_is_no_figure() -> None:
-    assert masks(material(status="diverged")) is None
-    assert masks(Material("x", DESIGN, material().frame, ())) is None
+def test_an_interval_needs_three_pairs() -> None:
+    def reach(num_seeds: int) -> float:
+        _, shared, _ = panels(material(num_seeds=num_seeds))
+        ends = [np.asarray(segment) for part in shared.collections for segment in part.get_segments()]  # type: ignore[attr-defined]
+        return max(float(np.ptp(each[:, 1])) for each in ends)
+
+    assert reach(3) == 0.0 < reach(4)
+
+
+def test_a_layer_with_nothing_left_has_no_point() -> None:
+    def without(found: Row) -> Row:
+        return found | {"densities": [found["densities"][0], 0.0 if found["density"] < 0.1 else found["density"]]}
+
+    layers, _, _ = panels(material(without))
+    assert len(points(layers, "first")) == 6 and len(points(layers, "second")) == 5
+
+
+def test_one_seed_has_layers_and_no_overlap() -> None:
+    layers, shared, caption = panels(material(num_seeds=1))
+    assert len(points(layers, "first")) == 6 and bar_means(shared) == []
+    assert "Distances" not in caption
+
+
+@pytest.mark.parametrize("chosen", ["none", "diverged"])
+def test_without_masks_there_is_no_figure(chosen: str) -> None:
+    whole = material(status="diverged" if chosen == "diverged" else "ok")
+    assert masks(Material("x", DESIGN, whole.frame, whole.readings if chosen == "diverged" else ())) is None

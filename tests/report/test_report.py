@@ -14,11 +14,12 @@ import polars as pl
 import pytest
 from matplotlib.collections import PathCollection
 from matplotlib.container import ErrorbarContainer
+from matplotlib.figure import Figure
 
 from overparam.analyse.claims import judge
 from overparam.report import numbers, tables
 from overparam.report.effects import effects_figure
-from overparam.report.figures import PANELS, inline, legend_keys, level_places, sweep_figure, to_svg
+from overparam.report.figures import PANELS, draw_panel, inline, legend_keys, level_places, sweep_figure, to_svg
 from overparam.report.render import StudyResult, render
 from overparam.rng.numpy_generators import numpy_generator
 from overparam.specs import Design, Study
@@ -307,3 +308,24 @@ def test_latex_is_escaped() -> None:
     text = tables.latex(["a_b", "50 %"], [["x & y", "−1"]])
     assert r"a\_b & 50 \%" in text
     assert r"x \& y & $-$1 \\" in text
+
+
+@pytest.mark.parametrize(
+    ("shares", "scale"), [((0.98, 0.97, 0.975, 0.4), "function"), ((0.98, 0.7, 0.5, 0.4), "linear"), ((0.9,), "linear")]
+)
+def test_one_low_accuracy_does_not_press_the_others_together(shares: tuple[float, ...], scale: str) -> None:
+    """The axis keeps the order, and every mean stays inside it."""
+    rows: list[tables.Row] = [
+        {"arm": "a", "level": f"{2**at}", "level_value": 2**at}
+        | {"test_accuracy": share, "test_accuracy_lower": share - 0.01, "test_accuracy_upper": share + 0.01}
+        for at, share in enumerate(shares)
+    ]
+    runs = [{"arm": "a", "status": "ok", "level": row["level"], "test_accuracy": row["test_accuracy"]} for row in rows]
+    axes = draw_panel(Figure().subplots(), rows, pl.DataFrame(runs), "test_accuracy", level_places(rows))
+    assert axes.get_yscale() == scale
+    low, high = axes.get_ylim()
+    assert all(low < 100 * share < high for share in shares)
+    heights = axes.transData.transform([(0, 100 * share) for share in sorted(shares)])[:, 1]
+    assert np.all(np.diff(heights) > 0)
+    if scale == "function":
+        assert heights[-1] - heights[-3] > 0.05 * (heights[-1] - heights[0]), "98 and 97 can be told apart beside 40"

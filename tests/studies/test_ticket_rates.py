@@ -4,7 +4,6 @@ from overparam.identity import run_id
 from overparam.specs import MLP, SGD, DataSpec, RunSpec, TrainSpec
 from overparam.studies.lottery_ticket import LOTTERY_TICKET
 from overparam.studies.lottery_ticket.arms import CONTROLS, DENSE, TICKET, by_density
-from overparam.studies.lottery_ticket.designs import LENET_TUNED
 from overparam.studies.lottery_ticket.rates import GRID, RATES, at_rate, grid, kinds, tuned
 
 WHOLE = RunSpec(
@@ -37,14 +36,22 @@ def test_tuned_arms_have_their_own_rate_and_share_the_run_where_it_is_the_common
     found = [(level.level, level.spec.train.optimizer.lr) for level in ticket.levels]
     assert found == [(100.0, 2.4e-3), (30.0, 1.2e-3)]
     assert ticket.levels[1].spec == LADDER.chain[2]
+    assert ticket.note.startswith("Learning rate 0.0012, of the dense network 0.0024;")
+    assert {arm.note.split(";")[0] for arm in others} == {"Learning rate 0.0024"}
     assert [arm.levels[0].spec.train.optimizer.lr for arm in others] == [2.4e-3] * len(CONTROLS)
 
 
 def test_the_laptop_preset_shows_fixed_and_tuned_rates_of_every_kind() -> None:
     design = LOTTERY_TICKET.designs["laptop"]
     assert RATES.keys() == {DENSE, TICKET, *CONTROLS} and set(RATES.values()) <= set(GRID)
-    (density,) = {level.level for arm in design.arms if arm.name == "lenet_ticket_tuned" for level in arm.levels[1:]}
-    assert density == 13.5 and LENET_TUNED == 9
+    arms = {arm.name: arm for arm in design.arms}
+    dense, ticket = arms["lenet_ticket_tuned"].levels
+    assert (dense.level, ticket.level) == (100, 13.5)
+    own = {DENSE: dense, TICKET: ticket, **{kind: arms[f"lenet_{kind}_tuned"].levels[0] for kind in CONTROLS}}
+    assert {kind: level.spec.train.optimizer.lr for kind, level in own.items()} == RATES
+    assert {run_id(each) for each in own["shuffled"].spec.parents()} <= {
+        run_id(level.spec) for level in arms["lenet_ticket"].levels
+    }
     names = {claim.name for claim in design.claims}
     for kind in (DENSE, *CONTROLS):
         fixed = f"lenet: ticket against {kind} at 13.5 %"

@@ -84,6 +84,29 @@ def mask_overlap(a: Mask, b: Mask) -> Overlap:
     )
 
 
+def expected_by_inputs(a: Mask, b: Mask) -> float:
+    """Weights that both masks would keep if the output units of one were renamed at random: inputs keep their counts.
+
+    `Σ_l Σ_j c_a(j) c_b(j)/n_l`, where c(j) counts the kept weights of input j and n_l are the output units, for weights
+    of shape (outputs, inputs, …); every place in a kernel is an input of its own. Hidden units of two trainings do not
+    correspond, so masks that agree in their inputs alone share as many.
+
+    Raises:
+        ValueError: as `mask_overlap`.
+
+    >>> kept = {"w": torch.tensor([[True, False], [True, False]])}  # both outputs read the first input
+    >>> mask_overlap(kept, kept).expected, expected_by_inputs(kept, kept)
+    (1.0, 2.0)
+    """
+    _refuse(a, "a")
+    _refuse(b, "b")
+    _refuse_different(a, b)
+    return math.fsum(
+        float((kept.sum(0, dtype=torch.float64).cpu() * b[name].sum(0, dtype=torch.float64).cpu()).sum()) / len(kept)
+        for name, kept in a.items()
+    )
+
+
 def dead_units(mask: Mask) -> dict[str, DeadUnits]:
     """Units that a layer's mask cuts off, for weights of shape (outputs, inputs, …) as in Linear and Conv.
 

@@ -62,8 +62,9 @@ class Material:
         seeds = f"{most} seed{'s' if most > 1 else ''}" if fewest == most else f"{fewest} to {most} seeds"
         sizes = sorted({each.probe.num_examples for each in self.design.probings if wanted(each.probe)})
         examples = " or ".join(f"{size:,}" for size in sizes)
+        measured = f", measured on the first {examples} training examples" if any(sizes) else ""
         left_out = self._left_out(wanted, drawn if there is None else there)
-        return f"n = {seeds}, measured on the first {examples} training examples.{left_out}"
+        return f"n = {seeds}{measured}.{left_out}"
 
     def _left_out(self, wanted: Wanted, there: Collection[Place]) -> str:
         cells = (cell for cell in self.design.cells() if any(wanted(probe) for probe in self.design.probes_of(cell)))

@@ -4,13 +4,16 @@ import io
 import math
 import re
 from collections.abc import Sequence
+from statistics import median
 from typing import Any
 
 import matplotlib
+import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from numpy.typing import NDArray
 
 from overparam.report.style import RC, looks
 from overparam.report.tables import Row
@@ -18,6 +21,7 @@ from overparam.report.tables import Row
 PANELS = (("test_accuracy", "Test accuracy (%)"), ("gap", "Generalization gap: train − test accuracy (points)"))
 EARLY_PANELS = (("early_stop_accuracy", "Test accuracy when stopped early (%)"), ("early_stop_step", "Early-stop step"))
 MOST_TICKS = 12
+PERCENTS = (1, 5, 20, 50, 80, 90, 95, 97, 98, 99, 99.5, 99.9)
 
 
 def sweep_figure(rows: Sequence[Row], frame: pl.DataFrame, factor: str) -> Figure:
@@ -76,12 +80,31 @@ def draw_panel(axes: Axes, rows: Sequence[Row], frame: pl.DataFrame, metric: str
         runs = frame.filter((pl.col("arm") == arm) & (pl.col("status") == "ok") & pl.col(metric).is_finite())
         _dots(axes, runs, metric, places, shift, style)
         _line(axes, mine, metric, places, shift, style)
+    if metric.endswith("accuracy"):
+        _stretch(axes, [100 * row[metric] for row in rows if not math.isnan(row[metric])])
     ticks = sorted((places[level], level) for level in _labelled(rows))
     axes.set_xticks(
         [place for place, _ in ticks], [level.replace(" ", "\n", 1).replace("-", "\n", 1) for _, level in ticks]
     )
     _boundary(axes, rows, places)
     return axes
+
+
+def _stretch(axes: Axes, percents: Sequence[float]) -> None:
+    """A logit axis where a few low accuracies would press all others against the top."""
+    spread = max(percents, default=0.0) - min(percents, default=0.0)
+    if spread <= 10 or spread <= 10 * (max(percents) - median(percents)):
+        return
+    low, high = axes.get_ylim()
+    axes.set_yscale("function", functions=(_logit, lambda z: 100 / (1 + np.exp(-z))))
+    axes.set_yticks([tick for tick in PERCENTS if low <= tick <= high])
+    axes.set_ylim(max(low, PERCENTS[0]), min(high, PERCENTS[-1]))
+
+
+def _logit(percent: NDArray[np.float64]) -> NDArray[np.float64]:
+    share = np.clip(percent, 0.01, 99.99) / 100
+    found: NDArray[np.float64] = np.log(share / (1 - share))
+    return found
 
 
 def _labelled(rows: Sequence[Row]) -> list[str]:

@@ -8,16 +8,18 @@ from matplotlib.axes import Axes
 
 from overparam.analyse.frame import Reading
 from overparam.analyse.intervals import t_interval
-from overparam.report.drawing import Drawing, Material, bars, levels_of, panels
+from overparam.report.drawing import Drawing, Material, bars, levels_of, panels, place_of
 from overparam.report.style import log_scale, looks
 from overparam.specs.mask_probe import MaskProfile
 from overparam.specs.probe import Measured
 
 CAPTION = (
-    "Left: share of the weights that each layer keeps, mean over seeds, of the first arm of a network; dashed is the "
-    "density of all layers. Right: weights that a mask shares with that of another seed, over what masks with the same "
-    "counts in each layer and random places share on average (dashed: 1); means over seeds with 95 % t intervals. All "
-    "seeds are compared with one, so these are not independent."
+    "Left: share of the weights that each layer keeps, mean over seeds; dashed is that of all layers; a layer with "
+    "nothing left has no point. Right: weights that a mask shares with that of the same run under another seed, over "
+    "what masks with the same counts in each layer and random places share on average; and over what masks share that "
+    "keep the count of each input as well, which tells a common choice of inputs from a common choice of weights. "
+    "Means over seeds with 95 % t intervals from three pairs on; all seeds are compared with one, so that pairs are "
+    "not independent. No more than 1/density can be shared over chance."
 )
 
 
@@ -26,21 +28,24 @@ def masks(material: Material) -> Drawing | None:
     mine = material.readings_of(_wanted)
     if not mine:
         return None
-    groups = {arm.name: arm.group for arm in material.design.arms}
-    rows = [[r for r in mine if groups[r.arm] == group] for group in dict.fromkeys(groups[r.arm] for r in mine)]
+    networks = {arm.name: arm.group or arm.name for arm in material.design.arms}
+    rows = [[r for r in mine if networks[r.arm] == each] for each in dict.fromkeys(networks[r.arm] for r in mine)]
     figure, grid = panels(len(rows), 2, (4.8, 3.7))
-    for line, readings in zip(grid, rows, strict=True):
-        arms = material.arms_of(readings)
-        _densities(line[0], [r for r in readings if r.arm == arms[0]])
-        for arm, style in looks(arms).items():
-            _shared(line[1], [r for r in readings if r.arm == arm], material.titles[arm], style)
-        titles = (f"{material.titles[arms[0]]}: layers, %", "shared weights / chance")
-        for axes, title in zip(line, titles, strict=True):
+    for (left, right), readings in zip(grid, rows, strict=True):
+        first, *others = material.arms_of(readings)
+        _densities(left, [r for r in readings if r.arm == first])
+        styles = looks([first, f"{first}, inputs", *others])
+        for arm, style in styles.items():
+            name = arm.removesuffix(", inputs")
+            metric, said = ("mask_excess", "") if name == arm else ("mask_excess_by_inputs", ", inputs kept")
+            _shared(right, [r for r in readings if r.arm == name], metric, f"{material.titles[name]}{said}", style)
+        for axes, title in ((left, f"{material.titles[first]}: layers, %"), (right, "shared weights / chance")):
             axes.set_title(title)
-            axes.set_xlabel(material.factor)
-            axes.legend(fontsize="small")
+            axes.set_xlabel("remaining weights, %")
+            axes.legend(fontsize="x-small")
     alt = "Density of each layer, and weights shared by two seeds over chance, against the density of all layers"
-    return Drawing("masks", alt, f"{CAPTION} {_farthest(mine)}", figure)
+    facts = material.facts(_wanted, [place_of(reading) for reading in mine])
+    return Drawing("masks", alt, f"{CAPTION}{_distances(material, mine)} {facts}", figure)
 
 
 def _wanted(probe: Measured) -> bool:
@@ -48,27 +53,39 @@ def _wanted(probe: Measured) -> bool:
 
 
 def _densities(axes: Axes, readings: Sequence[Reading]) -> None:
-    levels = [float(level) for level in levels_of(readings)]
-    of_level = [[r.rows[-1] for r in readings if r.level == level] for level in levels_of(readings)]
-    axes.plot(levels, levels, color="#000000", lw=0.8, ls="--")
+    of_level = _by_level(readings)
+    places = [100 * mean(row["density"] for row in rows) for rows in of_level]
+    axes.plot(places, places, color="#000000", lw=0.8, ls="--")
     for index, (layer, style) in enumerate(looks(of_level[0][0]["layers"]).items()):
         kept = [100 * mean(row["densities"][index] for row in rows) for rows in of_level]
-        drawn = [(level, share) for level, share in zip(levels, kept, strict=True) if share > 0]
-        axes.plot(*zip(*drawn, strict=True), label=layer, ms=4.5, lw=1.2, **style)
+        drawn = [(place, share) for place, share in zip(places, kept, strict=True) if share > 0]
+        axes.plot([place for place, _ in drawn], [share for _, share in drawn], label=layer, ms=4.5, lw=1.2, **style)
     log_scale(axes, "x", "y")
 
 
-def _shared(axes: Axes, readings: Sequence[Reading], title: str, style: dict[str, Any]) -> None:
-    found = {level: [r.rows[-1]["mask_excess"] for r in readings if r.level == level] for level in levels_of(readings)}
-    there = {float(level): [v for v in values if v is not None] for level, values in found.items()}
-    means = {level: t_interval(values) for level, values in there.items() if values}
+def _by_level(readings: Sequence[Reading]) -> list[list[dict[str, Any]]]:
+    return [[dict(r.rows[-1]) for r in readings if r.level == level] for level in levels_of(readings)]
+
+
+def _shared(axes: Axes, readings: Sequence[Reading], metric: str, title: str, style: dict[str, Any]) -> None:
+    found: dict[float, tuple[float, float, float]] = {}
+    for rows in _by_level(readings):
+        if values := [row[metric] for row in rows if row[metric] is not None]:
+            interval = t_interval(values)
+            bounds = (interval.lower, interval.upper) if len(values) > 2 else (float("nan"), float("nan"))
+            found[100 * mean(row["density"] for row in rows)] = (interval.estimate, *bounds)
     axes.axhline(1.0, color="#000000", lw=0.8, ls="--")
-    bars(axes, list(means), [(each.estimate, each.lower, each.upper) for each in means.values()], style)
+    if found:
+        bars(axes, list(found), list(found.values()), style)
     axes.plot([], [], label=title, ms=4.5, lw=1.2, **style)
     log_scale(axes, "x")
 
 
-def _farthest(readings: Sequence[Reading]) -> str:
-    """How far from chance pairs lie, in standard deviations under the null."""
-    z = [row["mask_overlap_z"] for reading in readings for row in reading.rows if row["mask_overlap_z"] is not None]
-    return f"Distances from chance: {min(z):.1f} to {max(z):.1f} standard deviations." if z else ""
+def _distances(material: Material, readings: Sequence[Reading]) -> str:
+    """How far from chance the pairs of each arm lie, in standard deviations under the null."""
+    found: dict[str, list[float]] = {}
+    for reading in readings:
+        if (z := reading.rows[-1]["mask_overlap_z"]) is not None:
+            found.setdefault(reading.arm, []).append(z)
+    said = [f"{material.titles[arm]} {min(z):.1f} to {max(z):.1f}" for arm, z in found.items()]
+    return f" Distances from chance in standard deviations: {'; '.join(said)}." if said else ""

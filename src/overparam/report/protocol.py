@@ -1,5 +1,6 @@
 """Specs → the protocol box: what all runs share, and what differs by arm."""
 
+from collections.abc import Collection
 from typing import Any
 
 from overparam.specs.run import RunSpec
@@ -37,11 +38,11 @@ def shared(design: Design) -> list[tuple[str, str]]:
     return [(key, own.get(key, specs[0][key])) for key in keys]
 
 
-def by_arm(arm: Arm, design: Design) -> list[tuple[str, str]]:
-    """Fields of one arm that the whole design does not share: one value, or one for each level in their order."""
-    common = {key for key, _ in shared(design)} | {"seed"}
+def by_arm(arm: Arm, common: Collection[str]) -> list[tuple[str, str]]:
+    """Fields of one arm that the whole design does not have in common: one value, or one for each level, in order."""
     specs = [flat(level.spec) for level in arm.levels]
-    keys = dict.fromkeys(key for spec in specs for key in spec if key not in common)
+    hidden = {*common, "seed"}
+    keys = dict.fromkeys(key for spec in specs for key in spec if key not in hidden)
     return [(key, _listed([spec.get(key, "–") for spec in specs])) for key in keys]
 
 

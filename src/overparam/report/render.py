@@ -93,6 +93,7 @@ def _section(result: StudyResult, out_dir: Path) -> dict[str, Any]:
     sweep, effects = _figures(result, rows, out_dir) if finished else (None, None)
     _tables(result, rows, out_dir)
     confirmatory = [v for v in result.verdicts if v.claim.confirmatory]
+    shared = protocol.shared(design)
     return {
         "study": result.study,
         "preset": result.preset,
@@ -112,8 +113,8 @@ def _section(result: StudyResult, out_dir: Path) -> dict[str, Any]:
         },
         "caption": _caption(result, rows),
         "titles": {arm.name: arm.title for arm in design.arms},
-        "shared": protocol.shared(design),
-        "arms": [(arm, protocol.by_arm(arm, design)) for arm in design.arms],
+        "shared": shared,
+        "arms": [(arm, protocol.by_arm(arm, [key for key, _ in shared])) for arm in design.arms],
         "caveats": [*result.notes, *_caveats(rows)],
         "provenance": _provenance(result.frame),
         "command": result.command,
@@ -187,6 +188,7 @@ def _drawings(result: StudyResult, out_dir: Path) -> list[dict[str, Any]]:
 
 def _drawn(figure: Figure, stem: str, out_dir: Path) -> Markup:
     svg = to_svg(figure)
+    figure.set_layout_engine("none")  # laid out by now, and once is enough
     _write(out_dir / "figures" / f"{stem}.svg", svg)
     _write(out_dir / "figures" / f"{stem}.png", to_png(figure))
     return Markup(inline(svg, stem))

@@ -50,10 +50,11 @@ def tuned(ladder: Ladder, number: int, rates: Mapping[str, float]) -> Iterator[A
     dense = Level(level=ladder.density(0), spec=specs.pop(DENSE))
     for kind, spec in specs.items():
         at = Level(level=ladder.density(number), spec=spec)
+        beside = f", of the dense network {rates[DENSE]:g}" if kind == TICKET else ""
         yield Arm(
             name=arm_name(ladder.name, f"{kind}_{TUNED}"),
-            title=f"{ladder.title}: {TITLES[kind]}, its own rate",
-            note=f"Learning rate {rates[kind]:g}; masks come from runs at the common rate.",
+            title=f"{ladder.title}: {TITLES[kind]}, at a rate tuned for it",
+            note=f"Learning rate {rates[kind]:g}{beside}; masks come from runs at the common rate.",
             levels=(dense, at) if kind == TICKET else (at,),
             group=f"{ladder.title}, each at its own learning rate",
         )
