@@ -1,8 +1,11 @@
 """Tickets and their controls by density, beside published values: the Markdown tables of README.md.
 
-python docs/results/ticket_tables.py [docs/results/lottery_ticket_laptop/lottery_ticket_runs.csv]
+The masks' table is of `lottery_ticket_measurements.json`, which a report has beside its runs.
+
+    python docs/results/ticket_tables.py [lottery_ticket_runs.csv [lottery_ticket_measurements.json]]
 """
 
+import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -92,6 +95,23 @@ def moved(runs: pl.DataFrame) -> None:
     show(["", "100 %", "8 %"], rows)
 
 
+def profiles(file: Path) -> None:
+    """Where LeNet's weights are left, what is shared with the mask of seed 0, and the pixels that go unread."""
+    readings = [each for each in json.loads(file.read_text()) if each["probe"]["kind"] == "mask_profile"]
+    rows = []
+    for level in CONTROLLED[1:]:
+        at = [each for each in readings if each["arm"] == "lenet_ticket" and each["level"] == f"{level:g}"]
+        found = [row for each in at for row in each["rows"]]
+        pairs = [row for row in found if row["mask_excess"] is not None]
+        layers = [f"{100 * mean(row['densities'][index] for row in found):.1f}" for index in range(3)]
+        shared = [f"{mean(row[name] for row in pairs):.2f}" for name in ("mask_excess", "mask_excess_by_inputs")]
+        z = [row["mask_overlap_z"] for row in pairs]
+        unread = mean(row["dead_inputs"][0] for row in found)
+        rows.append([f"{level:g}", *layers, *shared, f"{min(z):.0f} … {max(z):.0f}", f"{unread:.0f}"])
+    shares = ("shared / chance", "with each input's count", "z of pairs")
+    show(["%", "first, %", "second, %", "last, %", *shares, "pixels unread"], rows)
+
+
 if __name__ == "__main__":
     file = Path(sys.argv[1]) if len(sys.argv) > 1 else COMMITTED
     runs = pl.read_csv(file, schema_overrides={"level": pl.String})
@@ -101,3 +121,5 @@ if __name__ == "__main__":
     own_rates(runs)
     table(runs, "cnn", (100, 70, 50, 30, 20, 10, 5), lambda at: percent(at, "test_accuracy"))
     moved(runs)
+    for given in sys.argv[2:3]:
+        profiles(Path(given))
