@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from math import log
 from pathlib import Path
-from statistics import linear_regression, mean
+from statistics import linear_regression
 
 from paper_table import show
 
@@ -30,7 +30,8 @@ def exponent(by_width: Mapping[float, float]) -> float:
 
 
 def main(store: Path) -> None:
-    design, found = DESIGNS["laptop"], {}
+    design = DESIGNS["laptop"]
+    found: dict[str, dict[int, dict[float, float]]] = {}
     for cell in design.cells():
         if cell.arm == EQUAL_LOSS:
             run = read(cell.spec, Execution(store=store))
