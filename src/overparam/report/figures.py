@@ -95,10 +95,11 @@ def _stretch(axes: Axes, percents: Sequence[float]) -> None:
     spread = max(percents, default=0.0) - min(percents, default=0.0)
     if spread <= 10 or spread <= 10 * (max(percents) - median(percents)):
         return
-    low, high = axes.get_ylim()
     axes.set_yscale("function", functions=(_logit, lambda z: 100 / (1 + np.exp(-z))))
-    axes.set_yticks([tick for tick in PERCENTS if low <= tick <= high])
-    axes.set_ylim(max(low, PERCENTS[0]), min(high, PERCENTS[-1]))
+    axes.autoscale_view(scalex=False)
+    low, high = axes.get_ylim()
+    ticks = [tick for tick in PERCENTS if low <= tick <= high]
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
 
 
 def _logit(percent: NDArray[np.float64]) -> NDArray[np.float64]:
