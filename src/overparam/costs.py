@@ -27,7 +27,8 @@ from overparam.store.store import replace_bytes
 from overparam.training.loop import train_loop
 from overparam.training.timetable import Timetable
 
-PROBE_SECONDS = 0.25
+PROBE_SECONDS = 0.25  # of one action at most, where it is slow
+ENOUGH_SECONDS, ENOUGH_TIMES = 0.1, 15  # of a quick one: its median stands by then
 SHARED = 1.08
 LOOKS = 12  # looks at the train loss that a run to a target typically takes near it
 FIXED_SECONDS = 0.02  # building, decoding from the cache, writing: measured .007 on a warm worker
@@ -138,11 +139,15 @@ def _timed(session: Session, spec: RunSpec) -> Throughput:
 
 def _median_seconds(action: Callable[[], object]) -> float:
     times: list[float] = []
-    while (sum(times) < PROBE_SECONDS and len(times) < 200) or len(times) < 2:
+    while len(times) < 2 or (sum(times) < PROBE_SECONDS and not _enough(times)):
         began = time.perf_counter()
         action()
         times.append(time.perf_counter() - began)
     return median(times)
+
+
+def _enough(times: Sequence[float]) -> bool:
+    return len(times) >= ENOUGH_TIMES and sum(times) >= ENOUGH_SECONDS
 
 
 def disk_bytes(spec: RunSpec, execution: Execution) -> int:

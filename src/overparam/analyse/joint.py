@@ -16,7 +16,7 @@ from overparam.analyse.comparisons import pseudo_values
 from overparam.analyse.intervals import Interval, t_interval
 from overparam.analyse.kendall import mean_tau, partial_tau, tau
 
-Statistic = Callable[[pl.DataFrame], float]
+Statistic = Callable[[NDArray[np.intp]], float]  # of some seeds, given by their places
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def correlations(frame: pl.DataFrame, arms: Sequence[str], measures: Sequence[st
 
 
 def _complete(frame: pl.DataFrame, arm: str, measure: str) -> pl.DataFrame:
-    """Runs that ended well and have both numbers, at the numeric levels and seeds where all do."""
+    """Runs that ended well and have both numbers, at the numeric levels and seeds where all do, level by level."""
     here = frame.filter((pl.col("arm") == arm) & pl.col("level_value").is_not_null())
     usable = here.filter((pl.col("status") == "ok") & pl.col(measure).is_finite() & pl.col("gap").is_finite())
     counts = usable.group_by("level").len()
@@ -57,33 +57,22 @@ def _complete(frame: pl.DataFrame, arm: str, measure: str) -> pl.DataFrame:
 
 
 def _correlation(runs: pl.DataFrame, arm: str, measure: str) -> Correlation | None:
-    if runs["seed"].n_unique() < 3 or runs["level"].n_unique() < 2:
+    num_seeds, num_levels = runs["seed"].n_unique(), runs["level"].n_unique()
+    if num_seeds < 3 or num_levels < 2:
         return None
+    x, y, z = (runs[name].to_numpy().reshape(num_levels, num_seeds) for name in (measure, "gap", "train_loss"))
     statistics: tuple[Statistic, ...] = (
-        lambda kept: tau(kept[measure], kept["gap"]),
-        lambda kept: _grouped(kept, "seed", measure),
-        lambda kept: _grouped(kept, "level", measure),
-        lambda kept: partial_tau(kept[measure], kept["gap"], kept["train_loss"]),
+        lambda kept: tau(x[:, kept].ravel(), y[:, kept].ravel()),
+        lambda kept: mean_tau(x.T[kept], y.T[kept]),
+        lambda kept: mean_tau(x[:, kept], y[:, kept]),
+        lambda kept: partial_tau(*(each[:, kept].ravel() for each in (x, y, z))),
     )
-    overall, between, within, partial = (_jackknifed(runs, statistic) for statistic in statistics)
-    return Correlation(
-        arm, measure, len(runs), overall, between if runs["level"].n_unique() > 2 else None, within, partial
-    )
+    overall, between, within, partial = (_jackknifed(statistic, num_seeds) for statistic in statistics)
+    return Correlation(arm, measure, len(runs), overall, between if num_levels > 2 else None, within, partial)
 
 
-def _jackknifed(runs: pl.DataFrame, statistic: Statistic) -> Interval:
+def _jackknifed(statistic: Statistic, num_seeds: int) -> Interval:
     """t interval of the pseudo-values, as a claim about the same statistic has it, cut to [−1, 1]."""
-    seeds = np.array(sorted(runs["seed"].unique()))
-
-    def of_kept(kept: NDArray[np.intp]) -> float:
-        return statistic(runs.filter(pl.col("seed").is_in(seeds[kept].tolist())))
-
-    found = t_interval(pseudo_values(of_kept, len(seeds)))
+    found = t_interval(pseudo_values(statistic, num_seeds))
     estimate, lower, upper = (float(np.clip(x, -1.0, 1.0)) for x in (found.estimate, found.lower, found.upper))
     return Interval(estimate, lower, upper, found.n, found.sd, "jackknife over seeds")
-
-
-def _grouped(runs: pl.DataFrame, by: str, measure: str) -> float:
-    """Mean of τ within each group: by seed it compares levels, by level it compares seeds."""
-    groups = [group for _, group in runs.group_by(by, maintain_order=True)]
-    return mean_tau([group[measure] for group in groups], [group["gap"] for group in groups])

@@ -60,7 +60,6 @@ def _against_level(axes: Axes, material: Material, runs: pl.DataFrame, metric: s
     log_scale(axes, "x", "y")
     levels = sorted(runs["level_value"].unique())
     axes.set_xticks(levels, [f"{level:g}" for level in levels])
-    axes.set_xticks([], minor=True)
     axes.set_xlabel(material.factor)
     axes.set_title(PANELS[metric])
 

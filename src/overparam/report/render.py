@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,8 @@ def render(results: Sequence[StudyResult], out_dir: Path) -> Path:
     """
     sections = [_section(result, out_dir) for result in results]
     page = _template().render(sections=sections, version=__version__)
-    record = {"schema_version": SCHEMA_VERSION, "overparam": __version__, "studies": [_json(r) for r in results]}
+    studies = [_json(result, section) for result, section in zip(results, sections, strict=True)]
+    record = {"schema_version": SCHEMA_VERSION, "overparam": __version__, "studies": studies}
     _write(out_dir / "report.json", json.dumps(finite(record), indent=1, sort_keys=True, ensure_ascii=False))
     _write(out_dir / "report.html", page)
     return out_dir / "report.html"
@@ -66,8 +67,7 @@ def _template() -> Template:
     return pages.get_template("page.html.j2")
 
 
-def _json(result: StudyResult) -> dict[str, Any]:
-    design = result.study.designs[result.preset]
+def _json(result: StudyResult, section: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "study": result.study.name,
         "question": result.study.question,
@@ -78,8 +78,8 @@ def _json(result: StudyResult) -> dict[str, Any]:
         "core_seconds": core_seconds(result.frame),
         "notes": [*result.notes, *result.data_notes],
         "claims": [tables.verdict_row(verdict) for verdict in result.verdicts],
-        "cells": tables.cell_rows(design, result.frame),
-        "correlations": [asdict(each) for each in correlated(design, result.frame)],
+        "cells": section["rows"],
+        "correlations": [asdict(each) for each in section["correlations"]],
         "scaling": exponents.records(scalings(_material(result))),
     }
 
@@ -188,7 +188,7 @@ def _drawings(result: StudyResult, out_dir: Path) -> list[dict[str, Any]]:
 
 def _drawn(figure: Figure, stem: str, out_dir: Path) -> Markup:
     svg = to_svg(figure)
-    figure.set_layout_engine("none")  # laid out by now, and once is enough
+    figure.set_layout_engine(None)  # laid out by now: without an engine nothing is drawn twice
     _write(out_dir / "figures" / f"{stem}.svg", svg)
     _write(out_dir / "figures" / f"{stem}.png", to_png(figure))
     return Markup(inline(svg, stem))

@@ -68,7 +68,6 @@ def _panel(axes: Axes, found: Scaling, style: dict[str, Any]) -> None:
         entries += axes.plot(found.levels, line, color="#000000", lw=0.8, ls="--", label=f"{name}, for reference")
     log_scale(axes, "x", "y")
     axes.set_xticks(found.levels, [level_text(level) for level in found.levels])
-    axes.set_xticks([], minor=True)
     axes.tick_params(axis="x", labelsize=8)
     axes.legend(handles=entries, loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=8)
 

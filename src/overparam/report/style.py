@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 # Okabe and Ito's palette and a grey, readable with every common colour vision; markers and dashes differ as well.
 # There is a colour more than markers, so that a name past the last of them looks like no other.
@@ -62,7 +62,7 @@ def log_scale(axes: Axes, *names: str) -> None:
         (axes.set_xscale if name == "x" else axes.set_yscale)("log")
         axis.set_major_locator(ReadableLog())
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_minor_formatter(NullFormatter())
+        axis.set_minor_locator(NullLocator())  # a third of the time that a figure takes goes into minor ticks
 
 
 def looks(names: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -1,11 +1,13 @@
 """What a result was computed with. Recorded beside it, never hashed into its identity."""
 
+import importlib.metadata
 import platform
 from collections.abc import Mapping
-from importlib.metadata import version
+from functools import cache
 
 from overparam.version import __version__
 
+version = cache(importlib.metadata.version)  # it reads files; a run and each of its probes ask
 NUMERIC = ("machine", "torch", "device", "threads")  # what bits may depend on
 
 

@@ -106,7 +106,7 @@ def _compared(ladder: Ladder) -> tuple[Probing, ...]:
 
 
 def _smoke() -> Design:
-    train = TrainSpec(optimizer=Adam(lr=2e-3), batch_size=32, steps=500, schedule="constant")
+    train = TrainSpec(optimizer=Adam(lr=2e-3), batch_size=32, steps=300, schedule="constant")
     dense = RunSpec(data=DataSpec(name="digits", num_val=197), model=MLP(width=(60, 30)), train=train)
     ladder = by_density("digits", "MLP on digits", dense, sizes_of(dense, DIGIT), PERCENTS)
     arms = tuple(ladder.arms(_rounds(10), CONTROLS))

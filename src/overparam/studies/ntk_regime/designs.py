@@ -94,7 +94,7 @@ def _smoke() -> Design:
     train = TrainSpec(optimizer=SGD(lr=0.02), batch_size=32, epochs=15)
     return Design(
         seeds=(0, 1, 2, 3, 4),
-        arms=(published(widths, data, train), theory(widths[1:], few, lr=0.05, steps=400)),
+        arms=(published(widths, data, train), theory(widths[1:], few, lr=0.05, steps=250)),
         claims=claims(widths, widths[-1], widths[-1]),
         budget_core_seconds=100.0,
         caption=f"Digits 8×8. {CAPTION.format(n=64)}",
