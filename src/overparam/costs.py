@@ -28,7 +28,7 @@ from overparam.training.loop import train_loop
 from overparam.training.timetable import Timetable
 
 PROBE_SECONDS = 0.25  # of one action at most, where it is slow
-ENOUGH_SECONDS, ENOUGH_TIMES = 0.1, 15  # of a quick one: its median stands by then
+ENOUGH_SECONDS, ENOUGH_TIMES = 0.05, 15  # of a quick one: its median stands by then
 SHARED = 1.08
 LOOKS = 12  # looks at the train loss that a run to a target typically takes near it
 FIXED_SECONDS = 0.02  # building, decoding from the cache, writing: measured .007 on a warm worker

@@ -69,7 +69,7 @@ def test_nothing_measured_draws_nothing() -> None:
 def test_captions_say_how_many_seeds_examples_and_runs(drawings: dict[str, Drawing]) -> None:
     seeds = {"curvature": "5 seeds", "noise": "5 seeds", "spectra": "2 seeds", "surfaces": "1 seed", "along": "2 seeds"}
     for name, drawing in drawings.items():
-        assert f"n = {seeds[name]}, measured on the first 500 training examples." in drawing.caption
+        assert f"n = {seeds[name]}, measured on the first 200 training examples." in drawing.caption
         assert "left out" not in drawing.caption
 
 
@@ -83,7 +83,7 @@ def test_runs_that_failed_or_were_not_measured_are_counted_and_not_drawn() -> No
     )
     cells = sum(len(arm.levels) for arm in DESIGN.arms)
     assert (
-        f"n = 3 to 4 seeds, measured on the first 500 training examples. Runs left out: {cells} diverged, 1 not mea"
+        f"n = 3 to 4 seeds, measured on the first 200 training examples. Runs left out: {cells} diverged, 1 not mea"
         in (found["noise"].caption)
     )
     assert "n = 1 seed, " in found["spectra"].caption and "2 diverged, 1 not measured" in found["spectra"].caption

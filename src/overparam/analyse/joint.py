@@ -63,8 +63,8 @@ def _correlation(runs: pl.DataFrame, arm: str, measure: str) -> Correlation | No
     x, y, z = (runs[name].to_numpy().reshape(num_levels, num_seeds) for name in (measure, "gap", "train_loss"))
     statistics: tuple[Statistic, ...] = (
         lambda kept: tau(x[:, kept].ravel(), y[:, kept].ravel()),
-        lambda kept: mean_tau(x.T[kept], y.T[kept]),
-        lambda kept: mean_tau(x[:, kept], y[:, kept]),
+        lambda kept: mean_tau(list(x.T[kept]), list(y.T[kept])),
+        lambda kept: mean_tau(list(x[:, kept]), list(y[:, kept])),
         lambda kept: partial_tau(*(each[:, kept].ravel() for each in (x, y, z))),
     )
     overall, between, within, partial = (_jackknifed(statistic, num_seeds) for statistic in statistics)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from scipy import stats
+from scipy.special import stdtrit
 
 Status = Literal["ok", "lower_bound"]
 
@@ -44,5 +44,5 @@ def mean_with_interval(
     if n < 2:
         return Estimate(offset + mean, math.nan, -math.inf, math.inf, "ok", num_products)
     stderr = math.sqrt(math.fsum((s - mean) ** 2 for s in samples) / (n - 1) / n)
-    half = float(stats.t.ppf(0.975, n - 1)) * stderr + rounding
+    half = float(stdtrit(n - 1, 0.975)) * stderr + rounding
     return Estimate(offset + mean, stderr, offset + mean - half, offset + mean + half, "ok", num_products)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
-from scipy import stats
+from scipy.special import stdtrit
 from torch import Tensor, nn
 
 from overparam.measure.estimate import Estimate, mean_with_interval
@@ -118,7 +118,7 @@ def _with_interval(found: float, own: list[float], passes: int) -> Estimate:
     if len(own) < 2 or not all(0.0 < sigma < math.inf for sigma in own):
         return Estimate(found, math.nan, 0.0, math.inf, "ok", passes)
     spread = mean_with_interval([math.log(sigma) for sigma in own], passes)
-    half = float(stats.t.ppf(0.975, len(own) - 1)) * spread.stderr
+    half = float(stdtrit(len(own) - 1, 0.975)) * spread.stderr
     return Estimate(found, found * spread.stderr, found * math.exp(-half), found * math.exp(half), "ok", passes)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from scipy import stats
+from scipy.special import stdtrit
 from torch import Tensor, nn
 
 from overparam.measure.problem import Data, Loss, Problem, opened
@@ -75,7 +75,7 @@ class Curve:
     def _half_width(self) -> Tensor:
         if self.draws == 1:
             return torch.full_like(self.sigma, torch.inf)
-        return float(stats.t.ppf(0.975, self.draws - 1)) * self.loss_sem
+        return float(stdtrit(self.draws - 1, 0.975)) * self.loss_sem
 
 
 def perturbation_curve(

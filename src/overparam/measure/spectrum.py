@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy.special import stdtrit
 from torch import nn
 
 from overparam.measure.estimate import Estimate, mean_with_interval
@@ -51,7 +51,7 @@ class Density:
         n = len(found)
         if n < 2:
             raise ValueError("a band needs at least two probes; call spectral_density with probes=2 or more")
-        half = stats.t.ppf(0.5 + confidence / 2, n - 1) * found.std(0, ddof=1) / np.sqrt(n)
+        half = stdtrit(n - 1, 0.5 + confidence / 2) * found.std(0, ddof=1) / np.sqrt(n)
         mean = found.mean(0)
         return np.clip(mean - half, 0.0, 1.0), np.clip(mean + half, 0.0, 1.0)
 

@@ -172,5 +172,5 @@ def to_png(figure: Figure) -> bytes:
     """PNG bytes without a date."""
     stream = io.BytesIO()
     with matplotlib.rc_context(dict(RC)):  # type: ignore[arg-type]
-        figure.savefig(stream, format="png", dpi=150, metadata={"Software": None})
+        figure.savefig(stream, format="png", dpi=120, metadata={"Software": None})
     return stream.getvalue()

@@ -139,7 +139,7 @@ class Design(Spec):
     def _columns_have_one_source(self) -> "Design":
         for arm in self.arms:
             for level in arm.levels:
-                for seed in self.seeds:
+                for seed in self.seeds[:1]:  # which has every probe that a later seed has
                     probes = self.probes_of(Cell(arm.name, level.level, seed, level.spec))
                     names = [name for probe in probes for name in probe.columns]
                     if twice := [name for name in names if names.count(name) > 1]:

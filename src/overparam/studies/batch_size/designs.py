@@ -30,7 +30,7 @@ def _smoke() -> Design:
             cnn.model_copy(update={"name": "cnn_equal_epochs", "title": "CNN, equal epochs"}),
         ),
         claims=claims(8, 128, 128, "adam-32", 8, margin=0.02, sd=0.01),
-        budget_core_seconds=100.0,
+        budget_core_seconds=80.0,
         caption=f"Digits 8×8. {CAPTION}",
     )
 

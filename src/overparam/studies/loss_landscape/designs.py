@@ -58,7 +58,7 @@ def _design(preset: Preset, small: int, large: int, n: int, budget: float | None
 
 
 DESIGNS: dict[Preset, Design] = {
-    "smoke": _design("smoke", 8, 128, 250, 100.0),
+    "smoke": _design("smoke", 8, 128, 200, 50.0),
     "laptop": _design("laptop", 32, 1024, 1000, 3000.0),
     "overnight": _design("overnight", 32, 1024, 1000, None, everything=True),
     "paper": _design("paper", 32, 1024, 1000, None, everything=True),

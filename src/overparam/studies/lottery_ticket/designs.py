@@ -116,7 +116,7 @@ def _smoke() -> Design:
         seeds=(0, 1, 2, 3, 4),
         arms=arms,
         claims=(*published_claims("digits", 0.01, 0.008), every),
-        budget_core_seconds=60.0,
+        budget_core_seconds=40.0,
         caption=f"Digits 8×8. {CAPTION}",
         probings=(Probing(probe=EarlyStop(every=20)), _profiles(ladder)),
         evaluations=1,

@@ -90,13 +90,13 @@ PANELS = (
 
 def _smoke() -> Design:
     data, few, widths = DataSpec(name="digits"), DataSpec(name="digits", num_train=128), (16, 32, 64, 128, 256)
-    regression = TraceRegression(num_examples=1297, num_test=500)
+    regression = TraceRegression(num_examples=650, num_test=500)
     train = TrainSpec(optimizer=SGD(lr=0.02), batch_size=32, epochs=15)
     return Design(
         seeds=(0, 1, 2, 3, 4),
-        arms=(published(widths, data, train), theory(widths[1:], few, lr=0.05, steps=250)),
+        arms=(published(widths, data, train), theory(widths[1:], few, lr=0.05, steps=160)),
         claims=claims(widths, widths[-1], widths[-1]),
-        budget_core_seconds=100.0,
+        budget_core_seconds=70.0,
         caption=f"Digits 8×8. {CAPTION.format(n=64)}",
         probings=probings(64, 300, regression, widths[-1]),
         panels=PANELS,
