@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean, median
+from typing import Any
 
 import polars as pl
 from paper_table import show
@@ -98,18 +99,30 @@ def moved(runs: pl.DataFrame) -> None:
 def profiles(file: Path) -> None:
     """Where LeNet's weights are left, what is shared with the mask of seed 0, and the pixels that go unread."""
     readings = [each for each in json.loads(file.read_text()) if each["probe"]["kind"] == "mask_profile"]
-    rows = []
+    rows, shares = [], ("shared / chance", "with each input's count", "z of pairs")
     for level in CONTROLLED[1:]:
-        at = [each for each in readings if each["arm"] == "lenet_ticket" and each["level"] == f"{level:g}"]
-        found = [row for each in at for row in each["rows"]]
-        pairs = [row for row in found if row["mask_excess"] is not None]
+        found = profiled(readings, "lenet_ticket", level)
         layers = [f"{100 * mean(row['densities'][index] for row in found):.1f}" for index in range(3)]
-        shared = [f"{mean(row[name] for row in pairs):.2f}" for name in ("mask_excess", "mask_excess_by_inputs")]
-        z = [row["mask_overlap_z"] for row in pairs]
         unread = mean(row["dead_inputs"][0] for row in found)
-        rows.append([f"{level:g}", *layers, *shared, f"{min(z):.0f} … {max(z):.0f}", f"{unread:.0f}"])
-    shares = ("shared / chance", "with each input's count", "z of pairs")
+        rows.append([f"{level:g}", *layers, *overlaps(found), f"{unread:.0f}"])
     show(["%", "first, %", "second, %", "last, %", *shares, "pixels unread"], rows)
+    print()
+    levels = (70, 50, 30, 20, 10, 5)
+    show(["CNN, %", *shares], [[f"{each}", *overlaps(profiled(readings, "cnn_ticket", each))] for each in levels])
+
+
+def profiled(readings: list[dict[str, Any]], arm: str, level: float) -> list[dict[str, Any]]:
+    at = [each for each in readings if each["arm"] == arm and each["level"] == f"{level:g}"]
+    return [row for each in at for row in each["rows"]]
+
+
+def overlaps(found: list[dict[str, Any]]) -> list[str]:
+    pairs = [row for row in found if row["mask_excess"] is not None]
+    if not pairs:
+        return ["–"] * 3
+    shared = [f"{mean(row[name] for row in pairs):.2f}" for name in ("mask_excess", "mask_excess_by_inputs")]
+    z = [row["mask_overlap_z"] for row in pairs]
+    return [*shared, f"{min(z):.0f} … {max(z):.0f}"]
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from overparam.training.loop import train_loop
 from overparam.training.timetable import Timetable
 
 PROBE_SECONDS = 0.25  # of one action at most, where it is slow
-ENOUGH_SECONDS, ENOUGH_TIMES = 0.05, 15  # of a quick one: its median stands by then
+ENOUGH_SECONDS, ENOUGH_TIMES = 0.05, 15  # at least, for a median of quick ones
 SHARED = 1.08
 LOOKS = 12  # looks at the train loss that a run to a target typically takes near it
 FIXED_SECONDS = 0.02  # building, decoding from the cache, writing: measured .007 on a warm worker
@@ -139,15 +139,13 @@ def _timed(session: Session, spec: RunSpec) -> Throughput:
 
 def _median_seconds(action: Callable[[], object]) -> float:
     times: list[float] = []
-    while len(times) < 2 or (sum(times) < PROBE_SECONDS and not _enough(times)):
+    total = 0.0
+    while len(times) < 2 or (total < PROBE_SECONDS and (len(times) < ENOUGH_TIMES or total < ENOUGH_SECONDS)):
         began = time.perf_counter()
         action()
         times.append(time.perf_counter() - began)
+        total += times[-1]
     return median(times)
-
-
-def _enough(times: Sequence[float]) -> bool:
-    return len(times) >= ENOUGH_TIMES and sum(times) >= ENOUGH_SECONDS
 
 
 def disk_bytes(spec: RunSpec, execution: Execution) -> int:

@@ -5,13 +5,14 @@ from typing import Any
 
 from overparam.data.load import prepare
 from overparam.execute import execute
+from overparam.identity import run_id
 from overparam.measure.tickets import Mask, dead_units, density_profile, expected_by_inputs, mask_overlap
 from overparam.models.masks import density
 from overparam.origin import mask_of, refuse_diverged
 from overparam.runs import Run
 from overparam.specs.layers import weight_shapes
 from overparam.specs.mask_probe import MaskProfile
-from overparam.stored import UnsupportedSpec
+from overparam.stored import UnsupportedSpec, refuse_mixed
 
 
 def mask_values(run: Run, probe: MaskProfile) -> dict[str, Any]:
@@ -38,13 +39,18 @@ def mask_values(run: Run, probe: MaskProfile) -> dict[str, Any]:
 
 
 def _other_mask(run: Run, probe: MaskProfile) -> Mask | None:
-    """None where there is no other, or no mask of it because a run behind it diverged."""
+    """None where there is no other, or no mask of it because a run behind it diverged.
+
+    Raises:
+        StoreError: a run behind it was computed in another numeric environment, and `allow_mixed` is not set.
+    """
     other = probe.other(run.spec)
     if other is None:
         return None
     try:
         for parent in other.parents():
-            execute(parent, run.execution)
+            environment = execute(parent, run.execution).result["environment"]
+            refuse_mixed(run.execution, environment, f"run {run_id(parent)} was computed")
         refuse_diverged(other, run.execution)
     except UnsupportedSpec:
         return None

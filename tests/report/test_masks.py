@@ -65,7 +65,7 @@ def test_layers_and_overlaps_are_drawn_at_their_densities() -> None:
     layers, shared, caption = panels(material())
     np.testing.assert_allclose(points(layers, "first"), np.stack([LEVELS, 2 * LEVELS], axis=1))
     np.testing.assert_allclose(points(layers, "second"), np.stack([LEVELS, LEVELS / 2], axis=1))
-    ticket, inputs, shuffled = bar_means(shared)
+    ticket, shuffled, inputs = bar_means(shared)
     np.testing.assert_allclose(ticket, np.stack([LEVELS, np.full(6, 2.25)], axis=1))  # mean of seeds 1 to 4
     np.testing.assert_allclose(inputs[:, 1], 1.5)
     np.testing.assert_allclose(shuffled, [[10.0, 2.25]])  # controls are at 10 % only

@@ -311,7 +311,14 @@ def test_latex_is_escaped() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shares", "scale"), [((0.98, 0.97, 0.975, 0.4), "function"), ((0.98, 0.7, 0.5, 0.4), "linear"), ((0.9,), "linear")]
+    ("shares", "scale"),
+    [
+        ((0.98, 0.97, 0.975, 0.4), "function"),
+        ((0.999, 0.998, 0.997, 0.4), "function"),  # the bars reach beyond 100 %
+        ((0.98, 0.7, 0.5, 0.4), "linear"),
+        ((0.445, 0.446, 0.444, 0.34), "linear"),  # it would have one tick
+        ((0.9,), "linear"),
+    ],
 )
 def test_one_low_accuracy_does_not_press_the_others_together(shares: tuple[float, ...], scale: str) -> None:
     """The axis keeps the order, and every mean stays inside it."""
@@ -324,7 +331,7 @@ def test_one_low_accuracy_does_not_press_the_others_together(shares: tuple[float
     axes = draw_panel(Figure().subplots(), rows, pl.DataFrame(runs), "test_accuracy", level_places(rows))
     assert axes.get_yscale() == scale
     low, high = axes.get_ylim()
-    assert all(low < 100 * share < high for share in shares)
+    assert all(low < 100 * share < high for share in shares) and len(axes.get_yticks()) > 2
     heights = axes.transData.transform([(0, 100 * share) for share in sorted(shares)])[:, 1]
     assert np.all(np.diff(heights) > 0)
     if scale == "function":

@@ -89,7 +89,8 @@ def expected_by_inputs(a: Mask, b: Mask) -> float:
 
     `Σ_l Σ_j c_a(j) c_b(j)/n_l`, where c(j) counts the kept weights of input j and n_l are the output units, for weights
     of shape (outputs, inputs, …); every place in a kernel is an input of its own. Hidden units of two trainings do not
-    correspond, so masks that agree in their inputs alone share as many.
+    correspond, so masks that agree in their inputs alone share as many. Classes do: in a last layer, masks may share
+    more for agreeing in its outputs.
 
     Raises:
         ValueError: as `mask_overlap`.

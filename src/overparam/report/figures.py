@@ -21,7 +21,7 @@ from overparam.report.tables import Row
 PANELS = (("test_accuracy", "Test accuracy (%)"), ("gap", "Generalization gap: train − test accuracy (points)"))
 EARLY_PANELS = (("early_stop_accuracy", "Test accuracy when stopped early (%)"), ("early_stop_step", "Early-stop step"))
 MOST_TICKS = 12
-PERCENTS = (1, 5, 20, 50, 80, 90, 95, 97, 98, 99, 99.5, 99.9)
+PERCENTS = (1, 2, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 97, 98, 99, 99.5, 99.8, 99.9)
 
 
 def sweep_figure(rows: Sequence[Row], frame: pl.DataFrame, factor: str) -> Figure:
@@ -41,7 +41,7 @@ def sweep_figure(rows: Sequence[Row], frame: pl.DataFrame, factor: str) -> Figur
             line = part.subplots(1, columns, squeeze=False)[0]
             for axes, (metric, label) in zip(line, panels, strict=False):
                 draw_panel(axes, group, frame, metric, level_places(group))
-                axes.set_title(label)
+                axes.set_title(f"{label}, logit axis" if axes.get_yscale() == "function" else label)
                 axes.set_xlabel(factor)
             for axes in line[len(panels) :]:
                 axes.set_axis_off()
@@ -91,21 +91,27 @@ def draw_panel(axes: Axes, rows: Sequence[Row], frame: pl.DataFrame, metric: str
 
 
 def _stretch(axes: Axes, percents: Sequence[float]) -> None:
-    """A logit axis where a few low accuracies would press all others against the top."""
+    """A logit axis where a few low accuracies would press all others against the top; intervals are cut at its ends."""
     spread = max(percents, default=0.0) - min(percents, default=0.0)
     if spread <= 10 or spread <= 10 * (max(percents) - median(percents)):
         return
-    axes.set_yscale("function", functions=(_logit, lambda z: 100 / (1 + np.exp(-z))))
-    axes.autoscale_view(scalex=False)
-    low, high = axes.get_ylim()
+    ends = _logit(np.array([min(percents), max(percents)]))
+    low, high = _percent(ends + np.array([-0.1, 0.1]) * (ends[1] - ends[0]))
     ticks = [tick for tick in PERCENTS if low <= tick <= high]
-    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    if len(ticks) > 2:
+        axes.set_yscale("function", functions=(_logit, _percent))
+        axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.set_ylim(low, high)
 
 
 def _logit(percent: NDArray[np.float64]) -> NDArray[np.float64]:
     share = np.clip(percent, 0.01, 99.99) / 100
     found: NDArray[np.float64] = np.log(share / (1 - share))
     return found
+
+
+def _percent(logit: NDArray[np.float64]) -> NDArray[np.float64]:
+    return 100 / (1 + np.exp(-logit))
 
 
 def _labelled(rows: Sequence[Row]) -> list[str]:

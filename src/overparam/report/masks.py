@@ -14,12 +14,12 @@ from overparam.specs.mask_probe import MaskProfile
 from overparam.specs.probe import Measured
 
 CAPTION = (
-    "Left: share of the weights that each layer keeps, mean over seeds; dashed is that of all layers; a layer with "
-    "nothing left has no point. Right: weights that a mask shares with that of the same run under another seed, over "
-    "what masks with the same counts in each layer and random places share on average; and over what masks share that "
-    "keep the count of each input as well, which tells a common choice of inputs from a common choice of weights. "
-    "Means over seeds with 95 % t intervals from three pairs on; all seeds are compared with one, so that pairs are "
-    "not independent. No more than 1/density can be shared over chance."
+    "Left: share of the weights that each layer keeps, mean over seeds, of a network's first arm; dashed: of all "
+    "layers; a layer with nothing left has no point. Right: weights that a mask shares with that of the same run under "
+    "another seed, over what masks with the same counts in each layer and random places share on average (dashed: as "
+    "many); of the first arm also over what masks share that keep the count of each input, which tells a common choice "
+    "of inputs from a common choice of weights. Means with 95 % t intervals from three pairs on; each seed is compared "
+    "with one and the same, so that there is a pair less than seeds, and pairs are not independent."
 )
 
 
@@ -34,11 +34,11 @@ def masks(material: Material) -> Drawing | None:
     for (left, right), readings in zip(grid, rows, strict=True):
         first, *others = material.arms_of(readings)
         _densities(left, [r for r in readings if r.arm == first])
-        styles = looks([first, f"{first}, inputs", *others])
-        for arm, style in styles.items():
-            name = arm.removesuffix(", inputs")
-            metric, said = ("mask_excess", "") if name == arm else ("mask_excess_by_inputs", ", inputs kept")
-            _shared(right, [r for r in readings if r.arm == name], metric, f"{material.titles[name]}{said}", style)
+        lines = {material.titles[arm]: (arm, "mask_excess") for arm in (first, *others)}
+        lines[f"{material.titles[first]}, inputs kept"] = (first, "mask_excess_by_inputs")
+        for (title, style), (arm, metric) in zip(looks(list(lines)).items(), lines.values(), strict=True):
+            _shared(right, [r for r in readings if r.arm == arm], metric, title, style)
+        right.axhline(1.0, color="#000000", lw=0.8, ls="--")
         for axes, title in ((left, f"{material.titles[first]}: layers, %"), (right, "shared weights / chance")):
             axes.set_title(title)
             axes.set_xlabel("remaining weights, %")
@@ -74,7 +74,6 @@ def _shared(axes: Axes, readings: Sequence[Reading], metric: str, title: str, st
             interval = t_interval(values)
             bounds = (interval.lower, interval.upper) if len(values) > 2 else (float("nan"), float("nan"))
             found[100 * mean(row["density"] for row in rows)] = (interval.estimate, *bounds)
-    axes.axhline(1.0, color="#000000", lw=0.8, ls="--")
     if found:
         bars(axes, list(found), list(found.values()), style)
     axes.plot([], [], label=title, ms=4.5, lw=1.2, **style)
