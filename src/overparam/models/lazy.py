@@ -17,7 +17,9 @@ class Lazy(Anchored):
 
     Source: Chizat, Oyallon & Bach (2019), section 1.2.
 
-    >>> model = Lazy(nn.Linear(1, 1, bias=False), 8.0)
+    >>> network = nn.Linear(1, 1, bias=False)
+    >>> _ = nn.init.ones_(network.weight)
+    >>> model = Lazy(network, 8.0)
     >>> with torch.no_grad():
     ...     _ = model.weight.add_(0.5)
     >>> model(torch.tensor([[3.0]])).detach()
