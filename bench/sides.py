@@ -177,11 +177,20 @@ def _ladder(name: str, values: tuple[float, ...], **fixed: float) -> tuple[Setti
 
 THIRTY: tuple[Setting, ...] = ({"iterations": 30},)
 SIDES = (
-    Side(OURS, by_overparam, (_ladder("tol", (3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)),), ({},), {"tol": 0.5}),
+    Side(
+        OURS,
+        by_overparam,
+        (
+            _ladder("max_products", (4, 5, 6, 7, 8, 9, 10), tol=1e-3),
+            _ladder("tol", (3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)),
+        ),
+        ({},),
+        {"tol": 0.5},
+    ),
     Side(
         WARM,
         by_overparam,
-        tuple(_ladder("tol", (0.1, 3e-2, 1e-2, 3e-3, 1e-3), warm_start=size) for size in (50, 100, 200)),
+        tuple(_ladder("max_products", (2, 3, 4, 5, 6), tol=1e-3, warm_start=size) for size in (50, 100, 200, 300)),
         ({"warm_start": 100},),
         {"tol": 0.5},
     ),

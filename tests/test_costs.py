@@ -1,50 +1,38 @@
-"""Budgets of the presets, at the throughput measured on the reference machine, and the probes themselves."""
+"""Budgets of the presets at the throughput of the reference machine, and timing on this one."""
 
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from overparam import costs, paths
-from overparam.costs import CostModel, Throughput, disk_bytes, probe
+from overparam import costs, paths, throughput
+from overparam.costs import CostModel, Throughput, disk_bytes
 from overparam.execute import execute
 from overparam.execution import Execution
 from overparam.experiments import Experiment, experiment
 from overparam.identity import run_id
 from overparam.laboratory import cost_of, plan_of
-from overparam.models.build import count_parameters
+from overparam.models.build import build
+from overparam.rng.torch_generators import torch_generator
 from overparam.specs import CNN, MLP, SGD, DataSpec, RunSpec, TrainSpec
+from overparam.specs.layers import forward_flops
 from overparam.specs.run import KNOWN_NUM_TRAIN
 from overparam.studies import STUDIES
-from overparam.training.timetable import Timetable
+from overparam.throughput import measured_throughput
 
-# Reference machine: 2 cores (x86_64, AVX-512), torch 2.13.0, one thread per worker, both cores busy. Images per second
-# of one core while training the CNN of 8 and of 4 channels on 32×32 and 8×8 images, and seconds per step of the MLP
-# of width 32 on digits.
-CNN_IMAGES = {"cifar10": 3_800.0, "digits": 14_000.0}
-MLP_STEP = {8: 0.00035, 32: 0.00037, 128: 0.0006, 500: 0.0008, 1297: 0.0013}
-MLP_OVERHEAD, MLP_FLOPS = 0.0004, 60e9  # of a step of any other MLP: seconds, and FLOPs per second of one core
-EVALUATED = {("cnn", "cifar10"): 1 / 8_500, ("cnn", "digits"): 1 / 60_000, ("mlp", "digits"): 1 / 500_000}
 NUM_TEST = {"digits": 500, "cifar10": 10_000, "mnist": 10_000}
-INPUTS = {"digits": (8, 8), "mnist": (28, 28), "mnist1d": (40,)}
-
-
-def reference(spec: RunSpec, num_train: int) -> Throughput:
-    batch_size = Timetable(spec.train, num_train).batch_size
-    if isinstance(spec.model, CNN):
-        return Throughput(batch_size / CNN_IMAGES[spec.data.name], EVALUATED["cnn", spec.data.name])
-    if spec.model == MLP(width=32) and spec.data.name == "digits":
-        return Throughput(MLP_STEP[batch_size], EVALUATED["mlp", "digits"])
-    passes = 8 if spec.train.lazy_scale else 6  # FLOPs per weight and example; a lazy network runs forward twice
-    weights = count_parameters(spec.model, INPUTS[spec.data.name], 10)
-    return Throughput(MLP_OVERHEAD + passes * weights * batch_size / MLP_FLOPS, 1 / 500_000 + 2 * weights / MLP_FLOPS)
+INPUTS = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "mnist1d": (40,), "cifar10": (3, 32, 32)}
 
 
 def fake_examples(spec: DataSpec, data_dir: Path | None) -> SimpleNamespace:
     num_train = spec.num_train or KNOWN_NUM_TRAIN[spec.name]
-    splits = {"train": num_train, "val": 0, "test": spec.num_test or NUM_TEST[spec.name]}
-    return SimpleNamespace(**{name: SimpleNamespace(y=np.empty(size)) for name, size in splits.items()})
+    sizes = {"train": num_train, "val": 0, "test": spec.num_test or NUM_TEST[spec.name]}
+    splits = {name: SimpleNamespace(y=np.empty(size)) for name, size in sizes.items()}
+    return SimpleNamespace(**splits, input_shape=INPUTS[spec.name], num_classes=10)
 
 
 @pytest.mark.parametrize("study", STUDIES)
@@ -53,7 +41,6 @@ def test_a_preset_stays_inside_its_budget(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, study: str, preset: str
 ) -> None:
     monkeypatch.setattr(costs, "prepare", fake_examples)
-    monkeypatch.setattr(CostModel, "throughput", lambda self, spec, num_train: reference(spec, num_train))
     items = [experiment(name, preset) for name in STUDIES]  # type: ignore[arg-type]
     place = list(STUDIES).index(study)
     total = cost_together(items[: place + 1], tmp_path) - cost_together(items[:place], tmp_path)
@@ -74,14 +61,49 @@ def spec(**train: object) -> RunSpec:
     return RunSpec(data=data, model=MLP(width=32), train=TrainSpec.model_validate(length))
 
 
-def test_probes_are_positive_kept_and_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(costs, "PROBE_SECONDS", 0.01)
-    model = CostModel(Execution(store=tmp_path), workers=1)
+def test_what_was_timed_is_kept_and_not_timed_again(tmp_path: Path) -> None:
+    timed: list[RunSpec] = []
+
+    def measure(spec: RunSpec, execution: Execution) -> Throughput:
+        timed.append(spec)
+        return Throughput(0.01, 0.001)
+
+    model = CostModel(Execution(store=tmp_path), 1, measure)
     first = model.seconds(spec())
-    assert first > 0
     model.save()
-    monkeypatch.setattr(costs, "probe", None)
-    assert CostModel(Execution(store=tmp_path), workers=1).seconds(spec()) == first
+    assert CostModel(Execution(store=tmp_path), 1, measure).seconds(spec()) == first
+    assert CostModel(Execution(store=tmp_path), 1).seconds(spec()) == first
+    assert timed == [spec()]
+
+
+def test_without_timing_a_cost_is_that_of_the_reference_machine(tmp_path: Path) -> None:
+    model = CostModel(Execution(store=tmp_path, evaluations=2), 1)
+    flops = 2 * (64 * 32 + 2 * 32 * 32 + 32 * 10)
+    step = 0.0004 + 32 * (0.7e-6 + 3 * flops / 60e9)
+    assert model.seconds(spec()) == pytest.approx(costs.FIXED_SECONDS + 200 * step + 2 * 820 * (2e-6 + flops / 60e9))
+    assert model.known == {}
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 11, 8), (40,)])
+@pytest.mark.parametrize("model", [MLP(width=(30, 20)), CNN(channels=4), CNN(channels=3, batch_norm=False)])
+def test_counted_arithmetic_is_that_of_a_forward_pass(model: MLP | CNN, shape: tuple[int, ...]) -> None:
+    network = build(model, shape, 10, generator=torch_generator(0, "init")).eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, *shape))
+    assert forward_flops(model, shape, 10) == counter.get_total_flops()
+
+
+@pytest.mark.parametrize(("seconds", "times"), [(2**-10, 51), (0.006, 15), (0.06, 4), (10.0, 2)])
+def test_quick_actions_are_timed_more_often(monkeypatch: pytest.MonkeyPatch, seconds: float, times: int) -> None:
+    clock, calls = [0.0], [0]
+
+    def action() -> None:
+        calls[0] += 1
+        clock[0] += seconds if calls[0] > 1 else 2 * seconds  # the first is slow
+
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    assert throughput.median_seconds(action) == pytest.approx(seconds if times > 2 else 1.5 * seconds)
+    assert calls[0] == times
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", '{"key": {"other": 1}}'])
@@ -90,13 +112,16 @@ def test_damaged_costs_count_as_none(tmp_path: Path, content: str) -> None:
     assert CostModel(Execution(store=tmp_path), workers=1).known == {}
 
 
-def test_a_run_that_will_diverge_has_a_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(costs, "PROBE_SECONDS", 0.01)
-    assert probe(spec(optimizer=SGD(lr=1e8)), Execution(store=tmp_path)).step > 0
+@pytest.mark.parametrize("changed", [{}, {"optimizer": SGD(lr=1e8)}])
+def test_every_run_takes_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, object]) -> None:
+    monkeypatch.setattr(throughput, "LONGEST_SECONDS", 0.01)
+    found = measured_throughput(spec(**changed), Execution(store=tmp_path))
+    assert found.step > 0
+    assert found.evaluated_example > 0
 
 
 def test_costs_grow_with_steps_share_and_looks_at_the_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(CostModel, "throughput", lambda self, spec, num_train: Throughput(0.01, 0.001))
+    monkeypatch.setattr(CostModel, "throughput", lambda self, spec, examples: Throughput(0.01, 0.001))
     model = CostModel(Execution(store=tmp_path, evaluations=2), workers=1)
     fixed, evaluated = costs.FIXED_SECONDS, 2 * 820 * 0.001
     assert model.seconds(spec()) == pytest.approx(fixed + 200 * 0.01 + evaluated)
@@ -105,9 +130,9 @@ def test_costs_grow_with_steps_share_and_looks_at_the_loss(tmp_path: Path, monke
     assert model.seconds(target) == pytest.approx(fixed + 200 * 0.01 + evaluated + costs.LOOKS * 320 * 0.001)
 
 
-def test_a_probe_leaves_the_run_as_it_is(tmp_path: Path) -> None:
+def test_timing_leaves_the_run_as_it_is(tmp_path: Path) -> None:
     execution = Execution(store=tmp_path / "a")
-    probe(spec(), execution)
+    measured_throughput(spec(), execution)
     assert not (tmp_path / "a").exists()
     probed = execute(spec(), execution).result["states"]
     assert probed == execute(spec(), Execution(store=tmp_path / "b")).result["states"]

@@ -82,19 +82,15 @@ def run(
     from overparam import progress
     from overparam.backends.jobs import refuse_unknown
     from overparam.choice import asked, choose
+    from overparam.costs import CostModel
     from overparam.laboratory import carry_out, cost_of
     from overparam.terminal import verdict_table
 
     with _resumable(), plain_errors(debug):
         chosen = choose(asked(names, preset, sets, config, seeds, data_dir), store, workers, device, allow_mixed)
         refuse_unknown(on)
-        plan, costs = chosen.plan, {}
-        if plan.missing:
-            from overparam.costs import CostModel  # it trains, and so loads torch
-
-            model = CostModel(chosen.execution, chosen.workers)
-            costs = cost_of(plan, chosen.experiments, model)
-            model.save()
+        plan = chosen.plan
+        costs = cost_of(plan, chosen.experiments, CostModel(chosen.execution, chosen.workers))
         chosen.request.save(store)  # nothing that is refused is remembered
         with progress.shown(console) as show:
             swept = carry_out(plan, costs, chosen.execution, workers=chosen.workers, on=on, on_progress=show)
@@ -150,11 +146,12 @@ def plan(
     from overparam.costs import CostModel, disk_bytes
     from overparam.laboratory import cost_of
     from overparam.terminal import plan_table, power_table
+    from overparam.throughput import measured_throughput
 
     with plain_errors(debug):
         refuse_unknown(on)
         chosen = choose(asked(names, preset, sets, config, seeds, data_dir), store, workers, device, allow_mixed)
-        todo, model = chosen.plan, CostModel(chosen.execution, chosen.workers)
+        todo, model = chosen.plan, CostModel(chosen.execution, chosen.workers, measured_throughput)
         costs = cost_of(todo, chosen.experiments, model)
         model.save()
         disk = sum(disk_bytes(run.job.spec, chosen.execution) for run in todo.missing)

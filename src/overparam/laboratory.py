@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
 from overparam.analyse.claims import Verdict, judge
 from overparam.analyse.frame import level_text
 from overparam.backends.jobs import open_backend, refuse_unknown
+from overparam.costs import CostModel
 from overparam.data.load import remark
 from overparam.execution import Execution
 from overparam.experiments import Experiment, experiment, no_preset, of_design, of_specs
@@ -27,11 +28,8 @@ from overparam.studies import STUDIES
 from overparam.sweep import Plan, Planned, Progress, Scheduler, Swept, make_plan
 from overparam.tabulated import frame_of, readings_of
 
-if TYPE_CHECKING:
-    from overparam.costs import CostModel
 
-
-def cost_of(plan: Plan, experiments: Iterable[Experiment], costs: "CostModel") -> dict[RunId, float]:
+def cost_of(plan: Plan, experiments: Iterable[Experiment], costs: CostModel) -> dict[RunId, float]:
     """Core-seconds of every missing run, by runs of the same kind."""
     share = {
         run_id(cell.spec): level.expected_share
@@ -44,7 +42,7 @@ def cost_of(plan: Plan, experiments: Iterable[Experiment], costs: "CostModel") -
     return {run.job.run_id: _cost(run, share.get(run.job.run_id, 1.0), costs) for run in plan.missing}
 
 
-def _cost(run: Planned, share: float, costs: "CostModel") -> float:
+def _cost(run: Planned, share: float, costs: CostModel) -> float:
     """Training if it is not there yet, or once more if it lacks a state that a probe wants, and the probes."""
     spec, probes = run.job.spec, run.job.probes
     training = 0.0 if run.trained else costs.seconds(spec, share, run.job.evaluations)
@@ -188,7 +186,7 @@ def run(
     items = _experiments(study_or_specs, preset, texts)
     plan = plan_of(items, execution)
     number = default_workers() if workers is None else workers
-    costs = cost_of(plan, items, _cost_model(execution, number)) if len(plan.missing) > number else {}
+    costs = cost_of(plan, items, CostModel(execution, number))
     swept = carry_out(plan, costs, execution, workers=number, on=on)
     if swept.interrupted:
         raise KeyboardInterrupt("finished runs and checkpoints are kept; the same call goes on")
@@ -202,12 +200,6 @@ def run(
     studies = tuple(item.study.name for item in items)
     Request(studies=studies, preset=preset, overrides=texts, data_dir=data_dir, command=command).save(execution.store)
     return Results(items, execution, command)
-
-
-def _cost_model(execution: Execution, workers: int) -> "CostModel":
-    from overparam.costs import CostModel  # it trains, and so loads torch
-
-    return CostModel(execution, workers)
 
 
 def default_workers() -> int:

@@ -16,8 +16,12 @@ import overparam
 TORCH_FREE = [
     "overparam",
     "overparam.analyse",
+    "overparam.backends.local",
+    "overparam.choice",
+    "overparam.costs",
     "overparam.data",
     "overparam.identity",
+    "overparam.laboratory",
     "overparam.overrides",
     "overparam.report",
     "overparam.rng.keys",

@@ -5,9 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from overparam.models.build import build, count_parameters
+from overparam.models.build import build
 from overparam.rng.torch_generators import torch_generator
 from overparam.specs import CNN, MLP
+from overparam.specs.layers import count_parameters
 
 
 @pytest.mark.parametrize(
@@ -29,10 +30,14 @@ def test_lenet_300_100_has_its_weights() -> None:
 
 
 @pytest.mark.parametrize("shape", [(40,), (1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 17, 9)])
-@pytest.mark.parametrize("spec", [MLP(width=5), MLP(width=(7, 3), activation="erf", bias=False), CNN(channels=2)])
+@pytest.mark.parametrize(
+    "spec",
+    [MLP(width=5), MLP(width=(7, 3), activation="erf", bias=False), CNN(channels=2), CNN(channels=3, batch_norm=False)],
+)
 def test_any_input_shape_gives_logits(spec: MLP | CNN, shape: tuple[int, ...]) -> None:
     model = build(spec, shape, 7, generator=torch_generator(0, "init"))
     assert model(torch.zeros(4, *shape)).shape == (4, 7)
+    assert count_parameters(spec, shape, 7) == sum(parameter.numel() for parameter in model.parameters())
 
 
 def test_cnn_refuses_inputs_that_vanish() -> None:

@@ -1,6 +1,7 @@
 """What travels between the scheduler and a backend: small JSON records, never tensors."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Protocol, Self
 
 from pydantic import TypeAdapter
@@ -10,6 +11,7 @@ from overparam.identity import RunId
 from overparam.specs.probe import Measured, Probe
 from overparam.specs.run import RunSpec
 
+STOP = "stop"
 _PROBE: TypeAdapter[Measured] = TypeAdapter(Probe)
 
 
@@ -51,6 +53,17 @@ class Outcome:
     interrupted: bool = False
     lost: bool = False
     trained: bool = False
+
+
+def execution_to_json(execution: Execution) -> dict[str, Any]:
+    """Plain values of an `Execution`."""
+    return {k: str(v) if isinstance(v, Path) else v for k, v in asdict(execution).items()}
+
+
+def execution_from_json(record: dict[str, Any]) -> Execution:
+    """Inverse of `execution_to_json`."""
+    data_dir = Path(record["data_dir"]) if record["data_dir"] is not None else None
+    return Execution(**{**record, "store": Path(record["store"]), "data_dir": data_dir})
 
 
 class Backend(Protocol):

@@ -11,8 +11,7 @@ import subprocess
 import sys
 import threading
 
-from overparam.backends.jobs import Job, Outcome
-from overparam.backends.worker import STOP, execution_to_json
+from overparam.backends.jobs import STOP, Job, Outcome, execution_to_json
 from overparam.execution import Execution
 
 

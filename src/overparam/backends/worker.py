@@ -12,17 +12,14 @@ import threading
 import time
 import traceback
 from dataclasses import asdict, replace
-from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from overparam.allocator import keep_freed_memory
-from overparam.backends.jobs import Job, Outcome
+from overparam.backends.jobs import STOP, Job, Outcome, execution_from_json
 from overparam.execution import Execution
 from overparam.probing import execute_and_measure
 from overparam.session import Interrupted
 from overparam.store.store import Store
-
-STOP = "stop"
 
 
 def main() -> None:
@@ -62,17 +59,6 @@ def attempt(job: Job, execution: Execution, stopping: threading.Event) -> Outcom
         sentence, trained = f"{type(error).__name__}: {error} (see {file})", Store(execution.store).has(job.run_id)
         return Outcome(job.run_id, time.monotonic() - began, error=sentence, trained=trained)
     return Outcome(job.run_id, time.monotonic() - began)
-
-
-def execution_to_json(execution: Execution) -> dict[str, Any]:
-    """Plain values of an `Execution`."""
-    return {k: str(v) if isinstance(v, Path) else v for k, v in asdict(execution).items()}
-
-
-def execution_from_json(record: dict[str, Any]) -> Execution:
-    """Inverse of `execution_to_json`."""
-    data_dir = Path(record["data_dir"]) if record["data_dir"] is not None else None
-    return Execution(**{**record, "store": Path(record["store"]), "data_dir": data_dir})
 
 
 if __name__ == "__main__":

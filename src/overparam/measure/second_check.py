@@ -40,11 +40,11 @@ def curved(outputs: Tensor, _: Tensor) -> Tensor:
 
 def relative_error(few: Problem, v: Tensor, product: Tensor) -> float:
     """Of `product` = Hv against the central difference of gradients, the smaller of two steps'."""
-    errors = []
+    errors, steepest = [], float(few.gradient().abs().max())
     for step in STEPS:
         h = step * (1.0 + float(torch.linalg.vector_norm(few.theta)))
         difference = (few.gradient(few.theta + h * v) - few.gradient(few.theta - h * v)).div(2.0 * h)
-        rounding = 1e-15 * float(few.gradient().abs().max()) / h
+        rounding = 1e-15 * steepest / h
         size = max(float(torch.linalg.vector_norm(difference)), float(torch.linalg.vector_norm(product)))
         apart = float(torch.linalg.vector_norm(difference - product))
         errors.append(max(0.0, apart - 100.0 * rounding) / max(size, 1e-30))

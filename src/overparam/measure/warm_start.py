@@ -12,6 +12,7 @@ from overparam.measure.solve import Solve, Which
 WARM_STEPS = 4  # of the solve that follows: from a good guess a small residual is no chance
 WARM_PRODUCTS = 200  # on the subset at most; a constant, so that a solve that goes on starts from the same guess
 SUBSET_TOL = 0.1  # a subset's eigenvector is farther from the data's than this residual moves it
+SUBSET_STEPS = 5  # at least; a guess may be wrong
 UNIMODAL_FROM = 3  # parameters; below, a component of a random unit vector is likeliest to be ±1, see `mixed`
 
 
@@ -61,7 +62,7 @@ def warm_vector(subset: Problem, curvature: Curvature, k: int, which: Which, gen
     Later draws of `generator` are independent of it.
     """
     operator = CurvatureOperator(subset, curvature)
-    solve = Solve(operator, k, which, SUBSET_TOL, WARM_PRODUCTS, generator)
+    solve = Solve(operator, k, which, SUBSET_TOL, WARM_PRODUCTS, generator, SUBSET_STEPS)
     solve.run()
     total = torch.stack([pair.vector for pairs in solve.found.values() for pair in pairs]).sum(0)
     return Warm(total / torch.linalg.vector_norm(total), operator.num_products)

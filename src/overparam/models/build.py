@@ -24,13 +24,6 @@ def build(spec: MLP | CNN, input_shape: tuple[int, ...], num_classes: int, *, ge
     return model
 
 
-def count_parameters(spec: MLP | CNN, input_shape: tuple[int, ...], num_classes: int) -> int:
-    """Number of trainable parameters, without allocating them."""
-    with torch.device("meta"):
-        model = _layout(spec, tuple(input_shape), num_classes)
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
 def _layout(spec: MLP | CNN, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     match spec:
         case MLP():

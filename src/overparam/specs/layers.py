@@ -54,6 +54,39 @@ def _cnn_shapes(model: CNN, input_shape: Shape, num_classes: int) -> dict[str, S
     return shapes
 
 
+def count_parameters(model: MLP | CNN, input_shape: Shape, num_classes: int) -> int:
+    """Trainable parameters: weights, biases, and two per channel of batch norm.
+
+    Raises:
+        ValueError: the inputs are too small for a CNN.
+
+    >>> count_parameters(MLP(width=(300, 100)), (1, 28, 28), 10)
+    266610
+    """
+    biases = isinstance(model, CNN) or model.bias
+    normed = isinstance(model, CNN) and model.batch_norm
+    shapes = weight_shapes(model, input_shape, num_classes).values()
+    return sum(math.prod(shape) + shape[0] * (biases + 2 * (normed and len(shape) > 2)) for shape in shapes)
+
+
+def forward_flops(model: MLP | CNN, input_shape: Shape, num_classes: int) -> int:
+    """FLOPs of one example's forward pass in linear layers and convolutions, a multiply–add as two.
+
+    Raises:
+        ValueError: the inputs are too small for a CNN.
+
+    >>> forward_flops(MLP(width=(300, 100)), (1, 28, 28), 10)
+    532400
+    """
+    spatial = channels_and_spatial(input_shape)[1] if isinstance(model, CNN) else ()
+    total = 0
+    for layer, shape in enumerate(weight_shapes(model, input_shape, num_classes).values()):
+        # Two convolutions at each resolution; linear layers are used once.
+        positions = math.prod(size >> layer // 2 for size in spatial) if len(shape) > 2 else 1
+        total += 2 * math.prod(shape) * positions
+    return total
+
+
 def channels_and_spatial(input_shape: Shape) -> tuple[int, Shape]:
     """Channels and spatial sizes of what a CNN reads: images (C, H, W), or signals (L,) of one channel.
 
