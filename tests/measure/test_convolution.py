@@ -1,5 +1,7 @@
 """The second derivative of convolutions, with batch norm folded in, against PyTorch's own."""
 
+import gc
+import weakref
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -10,12 +12,10 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.autograd.function import Function
 
 from overparam.measure.losses import per_example
-from overparam.measure.operators import (
-    CurvatureOperator,
-    dense,
-)
+from overparam.measure.operators import Curvature, CurvatureOperator, dense
 from overparam.measure.problem import evaluating, opened
 from overparam.measure.second_order import SecondOrder
 from overparam.models.build import build
@@ -64,7 +64,7 @@ def test_convolutions_have_pytorchs_derivatives(name: str, bias: bool) -> None:
         forms = assert_same_derivatives(lambda x, w, b: F.conv2d(x, w, b, **options), inputs)
     else:
         forms = assert_same_derivatives(lambda x, w: F.conv2d(x, w, **options), inputs[:2])
-    assert forms.seen
+    assert forms.convolutions
 
 
 @given(
@@ -96,12 +96,12 @@ def test_convolutions_of_any_geometry_have_pytorchs_derivatives(
 
 def test_named_padding_stays_pytorchs() -> None:
     inputs = tensors((2, 2, 5, 5), (3, 2, 3, 3), (3,))
-    assert not assert_same_derivatives(lambda x, w, b: F.conv2d(x, w, b, padding="same"), inputs).seen
-    assert not assert_same_derivatives(lambda x, w, b: F.conv2d(x, w, b, padding="valid"), inputs).seen
+    assert not assert_same_derivatives(lambda x, w, b: F.conv2d(x, w, b, padding="same"), inputs).convolutions
+    assert not assert_same_derivatives(lambda x, w, b: F.conv2d(x, w, b, padding="valid"), inputs).convolutions
 
 
 def test_an_image_without_batch_axis_stays_pytorchs() -> None:
-    assert not assert_same_derivatives(lambda x, w: F.conv2d(x, w), tensors((2, 5, 5), (3, 2, 3, 3))).seen
+    assert not assert_same_derivatives(lambda x, w: F.conv2d(x, w), tensors((2, 5, 5), (3, 2, 3, 3))).convolutions
 
 
 def test_a_convolution_may_be_called_by_keywords() -> None:
@@ -230,7 +230,7 @@ def test_batch_norm_is_folded_only_right_after_a_convolution() -> None:
     def noted(body: nn.Module) -> int:
         with evaluating(body), SecondOrder() as forms:
             body(images(size=7)[0])
-        return len(forms.seen)
+        return forms.convolutions
 
     assert noted(conv_then(nn.BatchNorm2d(3)).double()) == 2
     assert noted(conv_then(nn.BatchNorm2d(3, affine=False), bias=False).double()) == 2
@@ -305,3 +305,46 @@ def test_attention_has_pytorchs_curvature(kind: type[nn.Module]) -> None:
         assert operator.fallback is None
         assert_close(dense(operator), plain_hessian(model, "cross_entropy", x, y))
     assert_close(matrix(model, "cross_entropy", (x, y), "ggn"), naive_ggn(model, "cross_entropy", x))
+
+
+class Trace:
+    """Something that a graph keeps alive."""
+
+
+class Marked(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, trace: Trace) -> Tensor:
+        ctx.trace = trace
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        return grads[0], None
+
+
+class Tracing(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.traces: list[weakref.ref[Trace]] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        trace = Trace()
+        self.traces.append(weakref.ref(trace))
+        found: Tensor = Marked.apply(x, trace)  # type: ignore[no-untyped-call]
+        return found
+
+
+@pytest.mark.parametrize("curvature", ["hessian", "ggn"])
+def test_graphs_are_freed_with_the_operator(curvature: Curvature) -> None:
+    """A graph that the memory of seen convolutions is part of would hold that memory, and so itself, for ever."""
+    tracing = Tracing()
+    body = conv_then(tracing, nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3), nn.ReLU())
+    model = shaken(Net(body, 3))
+    with opened(model, "cross_entropy", images()) as problem:
+        operator = CurvatureOperator(problem, curvature)
+        operator(torch.ones(operator.size, dtype=torch.float64))
+        gc.collect()
+        assert any(trace() is not None for trace in tracing.traces), "products need the graph"
+        del operator
+    gc.collect()
+    assert all(trace() is None for trace in tracing.traces)

@@ -20,13 +20,15 @@ from overparam.measure.piecewise import MaxPool, ReLU, Window
 class SecondOrder(TorchFunctionMode):
     """While it is active, plain 2-d convolutions, batch norms after them, 2-d max-pooling and ReLU take those forms.
 
-    `unbatched` counts those that `is_grads_batched` cannot batch: all but ReLU. PyTorch's derivative of `_weight_norm`
-    is wrong in second order on the CPU, so that it is written out. Inside `torch.func` transforms all stay PyTorch's.
+    `convolutions` counts those of them, folded or not; `unbatched` counts what `is_grads_batched` cannot batch: all but
+    ReLU. PyTorch's derivative of `_weight_norm` is wrong in second order on the CPU, so that it is written out. Inside
+    `torch.func` transforms all stay PyTorch's.
     """
 
     def __init__(self, twice: bool = True) -> None:
         super().__init__()
-        self.twice, self.unbatched, self.active = twice, 0, False
+        self.twice, self.active = twice, False
+        self.convolutions, self.unbatched = 0, 0
         self.seen: dict[int, tuple[Tensor, int, tuple[Tensor, Tensor, Tensor | None, Geometry]]] = {}
 
     def __torch_function__(
@@ -55,6 +57,7 @@ class SecondOrder(TorchFunctionMode):
 
     def __exit__(self, *error: Any) -> None:
         self.active = False
+        self.seen.clear()  # the graph holds this mode: outputs held here would never be freed
         super().__exit__(*error)  # type: ignore[no-untyped-call]
 
     @property
@@ -63,6 +66,7 @@ class SecondOrder(TorchFunctionMode):
         return self.twice or self.active
 
     def convolution(self, x: Tensor, w: Tensor, b: Tensor | None, geometry: Geometry) -> Tensor:
+        self.convolutions += 1
         self.unbatched += 1
         out: Tensor = Convolution.apply(x, w, b, geometry, self)  # type: ignore[no-untyped-call]
         self.seen[id(out)] = out, out._version, (x, w, b, geometry)  # holding `out` keeps its id its own
