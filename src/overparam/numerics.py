@@ -12,14 +12,14 @@ from overparam.precision import full_precision
 
 @contextmanager
 def settled(execution: Execution) -> Iterator[None]:
-    """The threads that the execution names; on CUDA deterministic algorithms and no TF32.
+    """The threads that the execution names, products in full precision; on CUDA deterministic algorithms.
 
     Where CUDA has no deterministic form of an operation, torch warns by its name and goes on.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(execution.threads)
     try:
-        with _deterministic_cuda() if execution.device.startswith("cuda") else nullcontext():
+        with full_precision(), _deterministic_cuda() if execution.device.startswith("cuda") else nullcontext():
             yield
     finally:
         torch.set_num_threads(threads)
@@ -32,7 +32,6 @@ def _deterministic_cuda() -> Iterator[None]:
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
-        with full_precision():
-            yield
+        yield
     finally:
         torch.use_deterministic_algorithms(strict, warn_only=warn_only)
