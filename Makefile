@@ -1,5 +1,5 @@
 # make demo   set up and run every study at its smallest preset
-# make test   everything that continuous integration checks
+# make test   lint, types, import law and tests: what continuous integration runs on Linux
 
 PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python3)
 # Where pip finds torch, if not in the default index; for instance the index of CPU builds.

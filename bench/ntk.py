@@ -43,7 +43,6 @@ CASES: dict[str, tuple[MLP | CNN, tuple[int, ...], int]] = {
 }
 CLASSES = 10
 MEMORY = 16e9  # bytes of Jacobians that the other side may take
-TARGET = {"MLP w=1024, 64 inputs": 200.0, "CNN c=16, 128 images": 4.0}  # ratios to torch.func that were aimed at
 
 
 def case(name: str) -> tuple[nn.Module, Tensor]:
@@ -144,8 +143,6 @@ def compare(name: str, options: argparse.Namespace) -> dict[str, Any]:
 
 def shown(row: dict[str, Any]) -> str:
     ratio = f"{row['ratio']:.3g}× ({row['torch_func_seconds']:.2f} s)" if "ratio" in row else "does not fit"
-    if row["case"] in TARGET:
-        ratio += f", aim {TARGET[row['case']]:g}×"
     apart = f"{row['apart']:.0e}" if "apart" in row else ""
     floor = f"{row['floor_flops'] / 1e9:.1f} GFLOP, {row['floor_bytes'] / 1e6:.0f} MB"
     memory = f"{row['peak_bytes'] / 1e6:.0f} MB of {(2 * row['floor_bytes'] + row['chunk_bound']) / 1e6:.0f}"

@@ -1,4 +1,4 @@
-"""Tickets and their controls by density, beside published values: the Markdown tables of README.md.
+"""Tickets and their controls by density, beside a published re-run: the Markdown tables of README.md.
 
 The masks' table is of `lottery_ticket_measurements.json`, which a report has beside its runs.
 
@@ -20,9 +20,9 @@ from overparam.studies.lottery_ticket.arms import CONTROLS, DENSE, TICKET, TITLE
 from overparam.studies.lottery_ticket.rates import RATES
 
 COMMITTED = Path(__file__).parent / "lottery_ticket_laptop" / "lottery_ticket_runs.csv"
-# Early-stop accuracy in percent and step, one seed, 50,000 steps of Adam at .0012, batch 60. Source: Chrysalis-2, a
-# pre-registered re-run of Frankle & Carbin (2019), October 2026.
-KNOWN = {
+# Early-stop accuracy in percent and step: a published re-run of Frankle & Carbin (2019), one seed, 50,000 steps of Adam
+# at .0012, batch 60.
+RE_RUN = {
     (TICKET, 100.0): (98.04, 5900),
     (TICKET, 21.1): (98.35, 2600),
     (TICKET, 13.5): (98.36, 3800),
@@ -61,15 +61,15 @@ def table(runs: pl.DataFrame, ladder: str, levels: Sequence[float], text: Callab
     print()
 
 
-def beside_known(runs: pl.DataFrame) -> None:
+def beside_re_run(runs: pl.DataFrame) -> None:
     rows = []
-    for (kind, level), (accuracy, step) in KNOWN.items():
+    for (kind, level), (accuracy, step) in RE_RUN.items():
         ours = runs.filter((pl.col("arm") == f"lenet_{kind}") & (pl.col("level") == f"{level:g}"))
         if len(ours):
             apart = 100 * mean(ours["early_stop_accuracy"].to_list()) - accuracy
             mine = [percent(ours, "early_stop_accuracy"), f"{apart:+.2f}", early_step(ours)]
             rows.append([f"{TITLES[kind]}, {level:g} %", f"{accuracy:.2f}", *mine[:2], f"{step:,}", mine[2]])
-    show(["", "known, %", "here, % ± 95 %", "points", "known step", "step here"], rows)
+    show(["", "re-run, %", "here, % ± 95 %", "points", "re-run, step", "here, step"], rows)
     print()
 
 
@@ -128,7 +128,7 @@ def overlaps(found: list[dict[str, Any]]) -> list[str]:
 if __name__ == "__main__":
     file = Path(sys.argv[1]) if len(sys.argv) > 1 else COMMITTED
     runs = pl.read_csv(file, schema_overrides={"level": pl.String})
-    beside_known(runs)
+    beside_re_run(runs)
     table(runs, "lenet", CONTROLLED, lambda at: percent(at, "early_stop_accuracy"))
     table(runs, "lenet", CONTROLLED, early_step)
     own_rates(runs)
