@@ -12,8 +12,9 @@ from overparam.execution import Execution
 from overparam.identity import run_id
 from overparam.measure.connectivity import loss_barrier
 from overparam.models.build import build
-from overparam.probing import execute_and_measure
+from overparam.probing import execute_and_measure, measure
 from overparam.rng.torch_generators import torch_generator
+from overparam.session import Interrupted
 from overparam.specs import (
     MLP,
     SGD,
@@ -72,6 +73,23 @@ def test_a_plan_holds_the_other_run_and_no_run_waits_for_it(tmp_path: Path) -> N
 def test_its_own_order_is_no_other_order() -> None:
     assert PROBE.siblings(DENSE.model_copy(update={"streams": {"order": 10_000}}))[0].streams == {"order": 10_001}
     assert PROBE.siblings(DENSE.model_copy(update={"seed": 10_000}))[0].streams == {"order": 10_001}
+
+
+def test_a_stop_reaches_the_training_of_the_other_run(tmp_path: Path) -> None:
+    """Else Ctrl-C would wait for a whole run that a probe has started."""
+    execution = Execution(store=tmp_path)
+    run = execute(DENSE, execution)
+    with pytest.raises(Interrupted):
+        measure(run, PROBE, should_stop=lambda: True)
+    (other,) = PROBE.siblings(DENSE)
+    assert not Store(tmp_path).has(run_id(other))
+    assert not Store(tmp_path).has_measurement(run.run_id, probe_id(PROBE))
+
+
+def test_all_probes_that_fail_are_named(tmp_path: Path) -> None:
+    probes = [Surface(num_examples=50, points=3), Noise(num_examples=50, sigmas=(0.1,), scale="filter")]
+    with pytest.raises(RuntimeError, match=r"Surface counts .*; .*Noise counts"):
+        execute_and_measure(TICKET, Execution(store=tmp_path), frozenset(), probes, lambda: False)
 
 
 def test_a_full_batch_and_steps_on_the_way_are_refused(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from overparam.experiments import of_design
 from overparam.identity import run_id
 from overparam.laboratory import carry_out, plan_of, study_result
 from overparam.measure.eigenvalues import top_eigenvalues
+from overparam.measure.operators import CurvatureOperator, dense
 from overparam.measure.problem import opened
 from overparam.paths import measurement_file, run_dir
 from overparam.probing import execute_and_measure, softmax_variance
@@ -293,3 +294,18 @@ def test_a_claim_must_ask_for_a_metric_that_something_gives() -> None:
 def test_shares_end_at_the_end() -> None:
     with pytest.raises(ValueError, match="ascending shares of the run, the last of them 1"):
         Trace(at=(0.5,))
+
+
+def test_the_penalty_on_the_weights_is_not_in_the_curvature(tmp_path: Path) -> None:
+    """A run with weight decay c trains on L + c‖θ‖²/2, whose Hessian has c more on its diagonal; ours is that of L."""
+    decayed = spec(optimizer=SGD(lr=0.05, weight_decay=3.0))
+    execution, probe = Execution(store=tmp_path), Eigenvalues(num_examples=50)
+    execute_and_measure(decayed, execution, frozenset(), (probe,), lambda: False)
+    session = Session(decayed, execution, frozenset())
+    model = session.model()
+    model.load_state_dict(read(decayed, execution).weights("final"))
+    x, y = session.train
+    with opened(model, "cross_entropy", (x[:50], y[:50]), dtype=torch.float64) as problem:
+        values = torch.linalg.eigvalsh(dense(CurvatureOperator(problem)))
+    (row,) = Store(tmp_path).measurement(run_id(decayed), probe_id(probe))["rows"]
+    assert row["lambda_max"] == pytest.approx(float(values[-1]), rel=1e-2, abs=1e-2)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from overparam.measure.estimate import Estimate as Estimate
     from overparam.measure.flatness import pac_bayes_sigma as pac_bayes_sigma
     from overparam.measure.flatness import relative_flatness as relative_flatness
+    from overparam.measure.gradient_noise import NoiseScale as NoiseScale
+    from overparam.measure.gradient_noise import gradient_noise_scale as gradient_noise_scale
     from overparam.measure.infinite import analytic_ntk as analytic_ntk
     from overparam.measure.infinite import learning_rate_map as learning_rate_map
     from overparam.measure.kernel_regression import kernel_regression as kernel_regression
@@ -75,6 +77,9 @@ if TYPE_CHECKING:
     from overparam.specs.pruning import one_shot as one_shot
     from overparam.specs.pruning import weights_left as weights_left
     from overparam.training.observer import Observer as Observer
+    from overparam.training.solve import descended as descended
+    from overparam.training.solve import least_squares as least_squares
+    from overparam.training.solve import solve as solve
 
 _HOMES = {
     "overparam.specs": (
@@ -85,6 +90,7 @@ _HOMES = {
     "overparam.runs": ("Run",),
     "overparam.execution": ("Execution",),
     "overparam.training.observer": ("Observer",),
+    "overparam.training.solve": ("descended", "least_squares", "solve"),
     "overparam.laboratory": ("Results", "run"),
     "overparam.measure.card": (
         "SharpnessReport",
@@ -99,6 +105,7 @@ _HOMES = {
         "pac_bayes_sigma",
         "relative_flatness",
     ),
+    "overparam.measure.gradient_noise": ("NoiseScale", "gradient_noise_scale"),
     "overparam.measure.perturbation": (
         "Curve",
         "perturbation_curve",

@@ -1,6 +1,7 @@
 """What a run's mask keeps, and what it shares with the mask of another seed."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from overparam.data.load import prepare
@@ -15,10 +16,11 @@ from overparam.specs.mask_probe import MaskProfile
 from overparam.stored import UnsupportedSpec, refuse_mixed
 
 
-def mask_values(run: Run, probe: MaskProfile) -> dict[str, Any]:
+def mask_values(run: Run, probe: MaskProfile, should_stop: Callable[[], bool]) -> dict[str, Any]:
     """Density and dead units by layer, in the order of the network, and the overlap against chance.
 
     Raises:
+        Interrupted: `should_stop` turned true while a run behind the other mask was trained.
         UnsupportedSpec: the run has no mask.
     """
     kept = run.state("init").mask
@@ -27,7 +29,7 @@ def mask_values(run: Run, probe: MaskProfile) -> dict[str, Any]:
     examples = prepare(run.spec.data, data_dir=run.execution.data_dir)
     shapes = weight_shapes(run.spec.model, examples.input_shape, examples.num_classes)
     mask = {name: kept[name] for name in shapes}  # a stored state has its tensors in no particular order
-    dead, theirs = dead_units(mask), _other_mask(run, probe)
+    dead, theirs = dead_units(mask), _other_mask(run, probe, should_stop)
     return {
         "layers": list(mask),
         "density": density(mask),
@@ -38,7 +40,7 @@ def mask_values(run: Run, probe: MaskProfile) -> dict[str, Any]:
     }
 
 
-def _other_mask(run: Run, probe: MaskProfile) -> Mask | None:
+def _other_mask(run: Run, probe: MaskProfile, should_stop: Callable[[], bool]) -> Mask | None:
     """None where there is no other, or no mask of it because a run behind it diverged.
 
     Raises:
@@ -49,7 +51,7 @@ def _other_mask(run: Run, probe: MaskProfile) -> Mask | None:
         return None
     try:
         for parent in other.parents():
-            environment = execute(parent, run.execution).result["environment"]
+            environment = execute(parent, run.execution, should_stop=should_stop).result["environment"]
             refuse_mixed(run.execution, environment, f"run {run_id(parent)} was computed")
         refuse_diverged(other, run.execution)
     except UnsupportedSpec:

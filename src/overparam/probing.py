@@ -20,6 +20,7 @@ from overparam.measure.connectivity import loss_barrier
 from overparam.measure.eigenvalues import top_eigenvalues
 from overparam.measure.fitted import fit_by_label, selected
 from overparam.measure.flatness import relative_flatness
+from overparam.measure.losses import LossName
 from overparam.measure.perturbation import perturbation_curve
 from overparam.measure.problem import Problem, opened
 from overparam.measure.sharpness import worst_case_sharpness
@@ -77,9 +78,11 @@ def execute_and_measure(
             raise Interrupted(f"run {run.run_id} is trained, but not all its probes are taken")
         with held(store.lock(run.run_id, probe_id(probe)), run.run_id, should_stop):
             try:
-                run = run if store.has_measurement(run.run_id, probe_id(probe)) else measure(run, probe)
+                run = run if store.has_measurement(run.run_id, probe_id(probe)) else measure(run, probe, should_stop)
             except (ValueError, RuntimeError) as error:  # one probe that cannot be taken leaves the others
                 errors.append(error)
+    if len(errors) > 1:
+        raise RuntimeError("; ".join(f"{type(error).__name__}: {error}" for error in errors))
     if errors:
         raise errors[0]
     return run
@@ -90,18 +93,19 @@ def _watchers(probes: Iterable[Measured], spec: RunSpec, execution: Execution) -
     return [watcher(probe, spec, execution) for probe in probes if isinstance(probe, EarlyStop)]
 
 
-def measure(run: Run, probe: Measured) -> Run:
+def measure(run: Run, probe: Measured, should_stop: Callable[[], bool] = lambda: False) -> Run:
     """Take one probe of a run at the steps it names and keep the record. A run that diverged has no measurements.
 
     Raises:
+        Interrupted: `should_stop` turned true while another run that the probe compares with was trained.
         StoreError: the run was computed in another numeric environment, and `allow_mixed` is not set.
     """
     began = time.process_time()
     mixed = refuse_mixed(run.execution, run.result["environment"], f"run {run.run_id} was computed")
     steps = [] if run.status == "diverged" else probe.looks(run.spec.first_step, int(run.result["steps"]))
     watchers = _watchers([probe], run.spec, run.execution) if steps else []
-    run = execute(run.spec, run.execution, frozenset(steps), observers=watchers)  # one replay for all that is missing
-    rows = _rows(run, probe, steps)
+    run = execute(run.spec, run.execution, frozenset(steps), should_stop, watchers)  # one replay for all
+    rows = _rows(run, probe, steps, should_stop)
     record = {
         "probe": probe.model_dump(mode="json"),
         "rows": rows,
@@ -114,23 +118,23 @@ def measure(run: Run, probe: Measured) -> Run:
     return read(run.spec, run.execution)
 
 
-def _rows(run: Run, probe: Measured, steps: list[int]) -> list[Values]:
+def _rows(run: Run, probe: Measured, steps: list[int], should_stop: Callable[[], bool]) -> list[Values]:
     """What a probe finds at each step, beside where it looked."""
     timetable = Timetable(run.spec.train, int(run.result["num_train"]))
     with settled(run.execution):
         if isinstance(probe, EarlyStop):
             found = [early_stop_values(run, probe) for _ in steps]
         elif isinstance(probe, MaskProfile):
-            found = [mask_values(run, probe) for _ in steps]
+            found = [mask_values(run, probe, should_stop) for _ in steps]
         elif isinstance(probe, KernelProbe):
             found = kernel_rows(run, probe, steps)
         else:
-            found = [_at(run, probe, step) for step in steps]
+            found = [_at(run, probe, step, should_stop) for step in steps]
     places = ({"step": s, "epoch": s / timetable.steps_per_epoch, "lr": timetable.lr(max(0, s - 1))} for s in steps)
     return [finite(place | values) for place, values in zip(places, found, strict=True)]
 
 
-def _at(run: Run, probe: Measured, step: int) -> Values:
+def _at(run: Run, probe: Measured, step: int, should_stop: Callable[[], bool]) -> Values:
     state = run.state(step)
     session = Session(run.spec, run.execution, frozenset())
     model = session.model()
@@ -139,7 +143,7 @@ def _at(run: Run, probe: Measured, step: int) -> Values:
     if isinstance(probe, Fitted):
         return _fitted(run, session, model, (x, y))
     if isinstance(probe, Connectivity):
-        return _connectivity(run, probe, model, (x, y))
+        return _connectivity(run, probe, model, (x, y), should_stop)
     if state.mask and _counts_pruned(probe):
         raise UnsupportedSpec(f"{type(probe).__name__} counts weights or rows of weights; not defined here for a mask")
     model = thin(model, state.mask)
@@ -162,9 +166,11 @@ def _fitted(run: Run, session: Session, model: nn.Module, data: Batch) -> Values
     return by_label | selected(run.result["curves"])
 
 
-def _connectivity(run: Run, probe: Connectivity, model: nn.Module, data: Batch) -> Values:
+def _connectivity(
+    run: Run, probe: Connectivity, model: nn.Module, data: Batch, should_stop: Callable[[], bool]
+) -> Values:
     (sibling,) = probe.siblings(run.spec)
-    other = execute(sibling, run.execution)
+    other = execute(sibling, run.execution, should_stop=should_stop)
     if other.status == "diverged":
         return dict.fromkeys(probe.metrics, math.nan)
     ours, theirs = ({**s.weights, **s.buffers} for s in (run.state("final"), other.state("final")))
@@ -173,7 +179,7 @@ def _connectivity(run: Run, probe: Connectivity, model: nn.Module, data: Batch) 
     return {"error_barrier": found.error_barrier, "loss_barrier": found.loss_barrier, **curves}
 
 
-def _values(probe: Measured, model: nn.Module, loss: Any, data: Batch) -> Values:
+def _values(probe: Measured, model: nn.Module, loss: LossName, data: Batch) -> Values:
     """Numbers of one probe; its metrics are among them."""
     generator = torch_generator(0, "probe", probe_id(probe))
     match probe:
@@ -209,7 +215,9 @@ def _values(probe: Measured, model: nn.Module, loss: Any, data: Batch) -> Values
             raise TypeError(f"no measure is known for {type(probe).__name__}")
 
 
-def _eigenvalues(probe: Eigenvalues, model: nn.Module, loss: Any, data: Batch, generator: torch.Generator) -> Values:
+def _eigenvalues(
+    probe: Eigenvalues, model: nn.Module, loss: LossName, data: Batch, generator: torch.Generator
+) -> Values:
     found = top_eigenvalues(
         model,
         loss,
@@ -242,7 +250,9 @@ def _eigenvalues(probe: Eigenvalues, model: nn.Module, loss: Any, data: Batch, g
     }
 
 
-def _density(probe: SpectralDensity, model: nn.Module, loss: Any, data: Batch, generator: torch.Generator) -> Values:
+def _density(
+    probe: SpectralDensity, model: nn.Module, loss: LossName, data: Batch, generator: torch.Generator
+) -> Values:
     found = spectral_density(model, loss, data, steps=probe.steps, probes=probe.probes, generator=generator)
     sizes = {"num_parameters": found.num_parameters, "num_products": found.num_products}
     values = {"nodes": found.nodes.tolist(), "weights": found.weights.tolist(), **sizes}
@@ -262,7 +272,7 @@ def softmax_variance(problem: Problem) -> float:
     return sum(float((p * (1.0 - p)).sum()) for p in chunks) / problem.num_examples
 
 
-def _noise(probe: Noise, model: nn.Module, loss: Any, data: Batch, generator: torch.Generator) -> Values:
+def _noise(probe: Noise, model: nn.Module, loss: LossName, data: Batch, generator: torch.Generator) -> Values:
     sigmas = list(probe.sigmas)
     curve = perturbation_curve(
         model,

@@ -17,7 +17,7 @@ from overparam.analyse.comparisons import (
     tost,
     welch,
 )
-from overparam.analyse.intervals import bca_interval, log_ratio_interval, sampling_error, t_interval
+from overparam.analyse.intervals import bca_interval, sampling_error, t_interval
 from overparam.analyse.power import power_of_t, power_of_tost
 from overparam.rng.numpy_generators import numpy_generator
 
@@ -47,11 +47,6 @@ def test_bca_is_inside_the_data_and_labelled() -> None:
     assert "undercovers below n = 20" in found.method
     same = bca_interval(np.ones(5), generator=numpy_generator(0, "test"))
     assert (same.lower, same.upper) == (1.0, 1.0)
-
-
-def test_log_ratio_refuses_zero() -> None:
-    with pytest.raises(ValueError, match="positive"):
-        log_ratio_interval([1.0, 0.0], [1.0, 1.0])
 
 
 @given(p_values=P_VALUES)

@@ -153,7 +153,7 @@ def test_complex_parameters_and_mixed_precisions_are_errors() -> None:
     data = torch.ones(4, 2), torch.zeros(4, dtype=torch.long)
     with pytest.raises(ValueError, match="b is torch.complex64; measures are of real parameters"):
         top_eigenvalues(Mixed(torch.complex64), "cross_entropy", data)
-    with pytest.raises(ValueError, match="float32 and float64; pass dtype"):
+    with pytest.raises(ValueError, match="float32 and float64; bring them to one"):
         top_eigenvalues(Mixed(F64), "cross_entropy", data)
     top_eigenvalues(Mixed(F64), "cross_entropy", data, dtype=torch.float32)
 

@@ -188,3 +188,45 @@ def test_bad_inputs_are_named(relu: SharpnessReport) -> None:
         sharpness_report(model, "cross_entropy", data, factor=1.0, **SMALL)  # type: ignore[arg-type]
     with pytest.raises(KeyError, match='no measure "lambda"; there are: lambda_max'):
         relu["lambda"]
+
+
+class Uncopied(nn.Sequential):
+    def __deepcopy__(self, memo: object) -> "Uncopied":
+        raise RuntimeError("holds a handle to a device")
+
+
+def test_a_model_that_cannot_be_copied_is_measured_all_the_same() -> None:
+    model = Uncopied(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)).double()
+    report = sharpness_report(model, "cross_entropy", rows(30), **SMALL)  # type: ignore[arg-type]
+    assert dict(report.skipped)["rescaling"] == "holds a handle to a device"
+    assert report.pairs == () and report.moved == ()
+    assert math.isfinite(report["lambda_max"].value)
+
+
+def test_a_weight_that_is_computed_before_every_pass_is_no_obstacle() -> None:
+    """After a pass with gradients it is no leaf, and a module that holds it cannot be copied."""
+    model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)).double()
+    with pytest.warns(FutureWarning, match="weight_norm"):
+        torch.nn.utils.weight_norm(model[2])
+    model(torch.ones(1, 4, dtype=torch.float64))
+    assert math.isfinite(sharpness_report(model, "cross_entropy", rows(30), **SMALL)["trace"].value)  # type: ignore[arg-type]
+
+
+def test_a_frozen_part_in_another_precision_is_no_obstacle() -> None:
+    model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)).double()
+    model.register_parameter("scale", nn.Parameter(torch.ones(2, dtype=torch.bfloat16), requires_grad=False))
+    report = sharpness_report(model, "cross_entropy", rows(30), **SMALL)  # type: ignore[arg-type]
+    assert math.isfinite(report["trace"].value)
+
+
+@pytest.mark.parametrize("factor", [0.0, 1.0, math.inf])
+def test_a_factor_out_of_range_is_refused_before_anything_is_measured(factor: float) -> None:
+    calls: list[int] = []
+
+    def loss(outputs: Tensor, y: Tensor) -> Tensor:
+        calls.append(1)
+        return outputs.sum(1)
+
+    with pytest.raises(ValueError, match="factor"):
+        sharpness_report(net(nn.ReLU), loss, (torch.ones(3, 6), torch.ones(3)), factor=factor)
+    assert not calls

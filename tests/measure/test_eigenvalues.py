@@ -21,6 +21,7 @@ from overparam.rng.torch_generators import torch_generator
 from overparam.specs.run import MLP
 from tests.support.classifiers import SMALL, exact, examples, known_matrix, small_mlp
 from tests.support.matrices import ends, of_matrix, rotated, saddle
+from tests.support.networks import rows, smooth_mlp
 
 F64 = torch.float64
 LOSSES: tuple[LossName, ...] = ("cross_entropy", "mse")
@@ -257,3 +258,12 @@ def test_a_saddle_of_a_network_has_its_own_signs() -> None:
     found = top_eigenvalues(model, negated, data, 2, which="both", **TIGHT)
     assert abs(float(found.values[1, 1])) > 1.5 * float(found.values[0, 0]) > 0.0
     assert float((found.values - ends(-spectrum.flip(0), 2)).abs().max()) <= 1e-5 * float(spectrum.abs().max())
+
+
+@pytest.mark.parametrize("size", [3, 6])
+def test_parts_of_the_data_are_sharper_on_average(size: int) -> None:
+    """`H` is the mean of the Hessians of equal parts and λmax is convex: a subset overstates it."""
+    model, (x, y) = smooth_mlp(), rows(12)
+    parts = zip(torch.split(x, size), torch.split(y, size), strict=True)
+    found = [float(top_eigenvalues(model, "cross_entropy", part, tol=1e-8).values[0]) for part in parts]
+    assert sum(found) / len(found) > 1.05 * float(top_eigenvalues(model, "cross_entropy", (x, y), tol=1e-8).values[0])

@@ -176,3 +176,30 @@ def test_a_model_that_returns_no_tensor_is_an_error() -> None:
     with left_alone(model), pytest.raises(TypeError, match="wrap it so that it returns one tensor"):  # noqa: SIM117
         with opened(model, "mse", examples()):
             pass
+
+
+class Squeezed(nn.Module):
+    """Runs on two examples and more; of one it squeezes the axis of the examples away."""
+
+    def __init__(self, last: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.body, self.last = nn.Linear(5, 3), last
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.body(x).squeeze())
+
+
+@pytest.mark.parametrize(
+    "last",
+    [lambda z: torch.log_softmax(z, dim=1), lambda z: torch.einsum("nc,kc->nk", z, torch.eye(3))],
+    ids=["index error", "runtime error"],
+)
+@pytest.mark.parametrize("curvature", ["hessian", "ggn"])
+def test_a_model_that_cannot_take_one_example_is_measured(last: Callable[[Tensor], Tensor], curvature: Any) -> None:
+    model, plain = Squeezed(last), nn.Sequential(nn.Linear(5, 3))
+    plain[0].load_state_dict(model.body.state_dict())
+    found, expected = (
+        float(top_eigenvalues(each, "cross_entropy", examples(), curvature=curvature, tol=1e-4).values[0])
+        for each in (model, plain)
+    )
+    assert found == pytest.approx(expected, rel=1e-3)

@@ -1,5 +1,7 @@
 """Losses and risks against float64 closed forms and naive sums."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from overparam.measure.losses import batch_mean, cross_entropy_per_example, mse_per_example
+from overparam.measure.problem import opened
 from overparam.measure.risk import risk
 from overparam.rng.torch_generators import torch_generator
 
@@ -64,3 +67,12 @@ def test_risk_evaluates_in_eval_mode_and_puts_the_mode_back() -> None:
 def test_risk_of_nothing_is_an_error() -> None:
     with pytest.raises(ValueError, match="empty data set"):
         risk(nn.Linear(4, 3), torch.empty(0, 4), torch.empty(0, dtype=torch.long))
+
+
+def test_outputs_that_are_no_numbers_predict_nothing() -> None:
+    """argmax of a row of NaN is 0, which may be the label."""
+    model, x, y = nn.Linear(2, 3), torch.full((4, 2), torch.nan), torch.zeros(4, dtype=torch.long)
+    assert risk(model, x, y).accuracy == 0.0
+    with opened(nn.Linear(2, 3), "cross_entropy", (torch.ones(4, 2), y)) as problem:
+        loss, accuracy = problem.risk(torch.full_like(problem.theta, torch.nan))
+    assert math.isnan(loss) and accuracy == 0.0

@@ -134,3 +134,51 @@ def test_a_wrong_second_derivative_is_an_error() -> None:
 
     with pytest.raises(RuntimeError, match="second derivative of the model is wrong"):
         top_eigenvalues(Model(), "cross_entropy", rows(60, 10, 4), tol=1e-4)
+
+
+class Hidden(Function):
+    """tanh whose backward pass is right, and hides from autograd that it depends on anything."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        out = torch.tanh(x)
+        ctx.save_for_backward(out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (out,) = ctx.saved_tensors
+        with torch.no_grad():
+            slope: Tensor = grad * (1 - out * out)
+            return slope
+
+
+class Behind(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 5), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden: Tensor = Hidden.apply(self.first(x))  # type: ignore[no-untyped-call]
+        out: Tensor = self.last(hidden)
+        return out
+
+
+@pytest.mark.parametrize("curvature", ["ggn", "fisher", "empirical_fisher"])
+@pytest.mark.parametrize("params", [None, "first"])
+def test_parameters_behind_a_hidden_dependence_are_not_left_out(curvature: Any, params: str | None) -> None:
+    """Without them the Gauss–Newton matrix would lack a block, and for them alone be zero and certified."""
+    with pytest.raises(RuntimeError, match=r"after first\.weight, first\.bias hides"):
+        top_eigenvalues(shaken(Behind()), "cross_entropy", rows(40), which="both", curvature=curvature, params=params)
+
+
+def test_a_loss_that_is_linear_in_the_outputs_may_have_weights_of_its_own() -> None:
+    """Its Hessian in the outputs is 0, although its slope can be differentiated: in those weights."""
+    own = nn.Parameter(torch.ones(3, dtype=F64))
+
+    def loss(outputs: Tensor, y: Tensor) -> Tensor:
+        return outputs @ own
+
+    with opened(shaken(nn.Linear(4, 3)), loss, rows()) as problem:
+        operator = CurvatureOperator(problem, "ggn")
+        assert float(operator(torch.ones(operator.size, dtype=F64)).abs().max()) == 0.0

@@ -280,3 +280,10 @@ def test_a_density_says_that_products_were_differences() -> None:
         assert estimate.fallback == found.fallback
     assert spectral_density(whole, "cross_entropy", rows(), steps=4, probes=2).fallback is None
     assert measured(bulk_and_outliers(), steps=3).fallback is None
+
+
+def test_products_that_are_not_symmetric_are_refused() -> None:
+    matrix = rotated(bulk_and_outliers(40))
+    matrix[0] += 3.0
+    with pytest.raises(RuntimeError, match="not symmetric"):
+        quadrature(MatrixOperator(matrix), 20, 2, torch_generator(0, "probe"))

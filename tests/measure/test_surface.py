@@ -167,3 +167,10 @@ def test_two_directions_in_one_dimension_are_an_error() -> None:
     model, x = nn.Linear(1, 1, bias=False), torch.ones(2, 1)
     with pytest.raises(ValueError, match="direction 1 lies along the one before it"):
         loss_surface(model, "mse", (x, x), points=3)
+
+
+@pytest.mark.parametrize("directions", ["random", "eigen"])
+def test_one_parameter_spans_no_plane(directions: str) -> None:
+    model = nn.Linear(1, 1, bias=False)
+    with pytest.raises(ValueError, match="pass dimensions=1"):
+        loss_surface(model, "mse", (torch.ones(3, 1), torch.zeros(3, 1)), directions=directions)  # type: ignore[arg-type]

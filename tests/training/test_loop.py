@@ -166,3 +166,9 @@ def test_non_finite_loss_ends_the_run_and_is_dated() -> None:
 )
 def test_statuses_follow_their_rules(end: str, train: Risk, status: str) -> None:
     assert status_of(end, train, 10, "cross_entropy", has_target=end == "target") == status  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("num_classes", "low", "high"), [(2, 0.54, 0.56), (4, 0.29, 0.31), (100, 0.014, 0.016)])
+def test_collapsed_is_near_guessing_for_any_number_of_classes(num_classes: int, low: float, high: float) -> None:
+    found = [status_of("length", Risk(0.5, a, 50), num_classes, "mse", has_target=False) for a in (low, high)]
+    assert found == ["collapsed", "ok"]

@@ -66,23 +66,6 @@ def bca_interval(
     return Interval(plain.estimate, float(found.low), float(found.high), plain.n, plain.sd, label)
 
 
-def log_ratio_interval(a: Sequence[float] | Values, b: Sequence[float] | Values, confidence: float = 0.95) -> Interval:
-    """Geometric mean of the paired ratios a/b with the t interval of log(a/b), taken back by exp.
-
-    Raises:
-        ValueError: a value is not positive.
-
-    >>> log_ratio_interval([2.0, 2.0], [1.0, 1.0]).estimate
-    2.0
-    """
-    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    if (x <= 0).any() or (y <= 0).any():
-        raise ValueError("a ratio on the log scale needs positive values")
-    found = t_interval(np.log(x / y), confidence)
-    bounds = math.exp(found.estimate), math.exp(found.lower), math.exp(found.upper)
-    return Interval(*bounds, found.n, found.sd, "t of the log ratio")
-
-
 def sampling_error(accuracy: float, num_test: int) -> float:
     """Standard error of an accuracy from the finite test set: `√(a(1 − a)/N)`.
 

@@ -15,7 +15,7 @@ from overparam.measure.estimate import Estimate
 from overparam.measure.flatness import pac_bayes_sigma, relative_flatness
 from overparam.measure.perturbation import Scale, perturbation_curve
 from overparam.measure.problem import Data, Loss, Problem, opened
-from overparam.measure.rescaling import rescaled
+from overparam.measure.rescaling import refuse_factor, rescaled
 from overparam.measure.sharpness import Norm, worst_case_sharpness
 from overparam.measure.trace import hessian_trace
 from overparam.rng.torch_generators import torch_generator
@@ -126,17 +126,29 @@ def sharpness_report(
     """
     seed = 0 if generator is None else int(torch.randint(2**62, (1,), generator=generator))
     measures = _measures(sigmas, relative_sigmas, radius, adaptive_radius, box)
+    refuse_factor(factor)
     with opened(model, loss, data, params=params) as problem:
         data = problem.chunks  # read once: a loader that augments gives other examples every time
         base_loss, accuracy = problem.risk()
         subject = Subject(model, loss, data, params, last_weight(problem))
         skips = dict(_skips(problem, accuracy))
     wanted = {name: measure for name, measure in measures.items() if name not in skips}
+    twin, pairs = _twin(model, data, factor, skips)
     found = list(_run(wanted, subject, seed))
-    twin, pairs = rescaled(model, data, factor=factor)
     again = list(_run(wanted, replace(subject, model=twin), seed)) if pairs else [None] * len(found)
     rows = tuple(_row(one, other) for one, other in zip(found, again, strict=True))
     return SharpnessReport(rows, base_loss, accuracy, tuple(pairs), factor, tuple(skips.items()))
+
+
+def _twin(
+    model: nn.Module, data: Data, factor: float, skips: dict[str, str]
+) -> tuple[nn.Module, list[tuple[str, str]]]:
+    """The rescaled copy; a model that cannot be copied, or whose frozen part has another precision, has none."""
+    try:
+        return rescaled(model, data, factor=factor)
+    except (ValueError, RuntimeError) as error:
+        skips["rescaling"] = str(error).splitlines()[0]
+        return model, []
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,13 @@ from torch import Tensor, nn
 
 from overparam.measure import checkpoint as file
 from overparam.measure.gram import gram_pairs, gram_pays
-from overparam.measure.lanczos import steps_to_certify
+from overparam.measure.lanczos import refuse_asymmetric, steps_to_certify
 from overparam.measure.operators import Curvature, CurvatureOperator, refuse_unknown_curvature
 from overparam.measure.problem import Data, Loss, Problem, opened
 from overparam.measure.solve import CONFIDENCE, MIN_STEPS, Pair, Solve, Which
 from overparam.measure.warm_start import UNIMODAL_FROM, WARM_STEPS, drawn_subset, refuse_subset, warm_vector
 from overparam.rng.torch_generators import torch_generator
 
-ASYMMETRY = 1e-2
 SAVE_EVERY = 10  # products between two saves of a solve
 
 
@@ -26,13 +25,16 @@ SAVE_EVERY = 10  # products between two saves of a solve
 class Eigenvalues:
     """Extreme eigenvalues and what is known about their errors; numbers are float64 on the CPU.
 
-    `values` are descending, of shape (k,), or (2, k) for "both": row 0 the largest, row 1 the smallest. `residuals` are
+    `values` are descending, of shape (k,), or (2, k) for "both": row 0 the largest, row 1 the smallest; a model of
+    fewer than k parameters has as many values as parameters. `residuals` are
     `‖Cv − θv‖`: some eigenvalue lies within one residual of each value. `lower` and `upper` are intervals: for λmax and
     λmin the certified one, which holds for both at once with probability `confidence` over the random start; for inner
     values, and for all where products are finite differences, one residual each way, where it is not certified that
     none was passed over (`certified` is false). `vectors` are unit rows of length P. `converged` says which residuals
-    met the tolerance or are as small as rounding lets them be; `status` is "max_products" if any did not. `route` is
-    "gram" if the spectrum came from a dense Gram matrix. `fallback` is what PyTorch said about an operation without
+    met the tolerance or are as small as rounding lets them be; `status` is "max_products" if any did not, or if the
+    products were spent before repeated values were looked for or `certify` was met. `route` is "gram" if the spectrum
+    came from a dense Gram matrix: there is no solve then, and nothing that `tol`, `certify`, `max_products` or
+    `checkpoint` would change. `fallback` is what PyTorch said about an operation without
     second derivative, `asymmetry` the largest `|uᵀCv − vᵀCu|/‖C‖` seen. `num_products` are products on all the data;
     `subsample_products`, those of a warm start, cost `warm_start/num_examples` of one each.
     """
@@ -140,14 +142,14 @@ def _refuse(k: int, which: str, tol: float, max_products: int, certify: float | 
 
 
 def _gram(problem: Problem, curvature: Curvature, k: int) -> tuple[Tensor, Tensor, Tensor] | None:
-    """Eigenpairs by the Gram matrix where it pays; `None` too for a model that cannot be vectorized over examples."""
-    with torch.no_grad():
-        outputs = problem.outputs(problem.parts(), problem.chunks[0][0][:1])
-    if outputs.ndim != 2 or not gram_pays(problem, curvature, outputs.shape[1]):
-        return None
+    """Eigenpairs by the Gram matrix where it pays; `None` too for a model that cannot take its examples one by one."""
     try:
+        with torch.no_grad():
+            outputs = problem.outputs(problem.parts(), problem.chunks[0][0][:1])
+        if outputs.ndim != 2 or not gram_pays(problem, curvature, outputs.shape[1]):
+            return None
         return gram_pairs(problem, curvature, min(k, problem.num_parameters))
-    except (RuntimeError, NotImplementedError):
+    except (RuntimeError, NotImplementedError, IndexError):
         return None
 
 
@@ -171,11 +173,7 @@ def _run(solve: Solve, problem: Problem, settings: dict[str, object], path: Path
 
 
 def _record(solve: Solve, operator: CurvatureOperator, subsample_products: int) -> Eigenvalues:
-    if solve.asymmetry > ASYMMETRY and operator.fallback is None:
-        raise RuntimeError(
-            f"the products are not symmetric (by {solve.asymmetry:.1e} of ‖C‖): an operation of the model has a wrong "
-            "second derivative or draws random numbers"
-        )
+    refuse_asymmetric(solve.asymmetry, 1.0, operator.fallback)
     rows = [_row(solve, side) for side in solve.found]
     columns = [torch.stack(column) if solve.which == "both" else column[0] for column in zip(*rows, strict=True)]
     values, residuals, lower, upper, converged, certified, vectors = columns

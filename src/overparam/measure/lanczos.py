@@ -18,6 +18,7 @@ from torch import Tensor
 from overparam.measure.operators import Operator
 
 Floats = NDArray[np.float64]
+ASYMMETRY = 1e-2  # relative to ‖C‖; rounding leaves some 1e-6 of it in float32
 KW = 1.648  # Kuczyński and Woźniakowski (1992), theorem 4.1 b
 
 
@@ -217,6 +218,19 @@ def _passes(x: float, alphas: list[float], betas: list[float], limit: float) -> 
         if total > limit:
             return True
     return False
+
+
+def refuse_asymmetric(asymmetry: float, norm: float, fallback: str | None) -> None:
+    """`|uᵀCv − vᵀCu|` above 1 % of the norm of C is no rounding; finite differences have an asymmetry of their own.
+
+    Raises:
+        RuntimeError: it is.
+    """
+    if asymmetry > ASYMMETRY * norm and fallback is None:
+        raise RuntimeError(
+            f"the products are not symmetric (by {asymmetry / norm if norm else asymmetry:.1e} of ‖C‖): an operation "
+            "of the model has a wrong second derivative or draws random numbers"
+        )
 
 
 def steps_to_certify(epsilon: float, size: int, delta: float) -> int:

@@ -49,3 +49,12 @@ def per_example(loss: LossName, outputs: Tensor, labels: Tensor) -> Tensor:
 def batch_mean(loss: LossName, outputs: Tensor, labels: Tensor) -> Tensor:
     """Mean loss of a training batch: PyTorch's own cross-entropy, as every training recipe has it."""
     return F.cross_entropy(outputs, labels) if loss == "cross_entropy" else mse_per_example(outputs, labels).mean()
+
+
+def correct_predictions(outputs: Tensor, labels: Tensor) -> int:
+    """How many rows of outputs (N, C) have their maximum at the label; a row that holds NaN has none.
+
+    >>> correct_predictions(torch.tensor([[2.0, 1.0], [torch.nan, torch.nan]]), torch.tensor([0, 0]))
+    1
+    """
+    return int(((outputs.argmax(1) == labels) & ~outputs.isnan().any(1)).sum())

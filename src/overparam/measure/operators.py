@@ -226,8 +226,20 @@ def _gradients(
         return [], []
     refuse_once_differentiable(outputs)
     parts = torch.autograd.grad(outputs, tuple(leaves.values()), cotangent, create_graph=True, allow_unused=True)
+    if cotangent is not None:
+        _refuse_cut_off(dict(zip(leaves, parts, strict=True)))
     found = {name: part for name, part in zip(leaves, parts, strict=True) if part is not None and part.requires_grad}
     return list(found), list(found.values())
+
+
+def _refuse_cut_off(parts: dict[str, Tensor | None]) -> None:
+    """`Jᵀw` depends on w for every parameter; where autograd does not see it, `Jv` would lack that parameter."""
+    cut = [name for name, part in parts.items() if part is not None and not part.requires_grad]
+    if cut:
+        raise RuntimeError(
+            f"the backward pass of some operation after {', '.join(cut)} hides that it depends on what comes back to "
+            "it (an autograd function of your own that runs without gradients?); write the operation in plain PyTorch"
+        )
 
 
 def _pulled_back(outputs: list[Tensor], leaves: dict[str, Tensor], cotangents: list[Tensor], batched: bool) -> Tensor:
@@ -257,7 +269,7 @@ def output_curvature(problem: Problem, outputs: Tensor, y: Tensor) -> Product:
     (slope,) = torch.autograd.grad(total, leaf, create_graph=True)
     if not slope.requires_grad:
         return torch.zeros_like
-    return lambda u: _first(torch.autograd.grad(slope, leaf, u, retain_graph=True))
+    return lambda u: _first(torch.autograd.grad(slope, leaf, u, retain_graph=True, materialize_grads=True))
 
 
 def _first(parts: tuple[Tensor, ...]) -> Tensor:

@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from overparam.measure.examples import Batch as Batch
 from overparam.measure.examples import Data as Data
 from overparam.measure.examples import cast, chunks_of
-from overparam.measure.losses import LossName, per_example
+from overparam.measure.losses import LossName, correct_predictions, per_example
 from overparam.measure.refusals import refuse_non_finite, refuse_parameters, refuse_unmeasurable
 from overparam.models.functional import Layout, chosen_parameters
 from overparam.models.functional import evaluating as evaluating
@@ -105,7 +105,7 @@ class Problem:
             outputs = self.outputs(parts, x)
             total += float(self.losses(outputs, y).cpu().double().sum())
             classes = outputs.ndim == 2 and outputs.shape[1] > 1 and y.ndim == 1 and not y.is_floating_point()
-            correct += float((outputs.argmax(1) == y).sum()) if classes else float("nan")
+            correct += float(correct_predictions(outputs, y)) if classes else float("nan")
         if theta is None and not math.isfinite(total):
             raise ValueError("the loss is not finite on some example of the data")
         return total / self.num_examples, correct / self.num_examples

@@ -16,7 +16,7 @@ ALONE = "there is no mean over examples to measure; allowed: models that treat e
 def refuse_parameters(
     parameters: Mapping[str, Tensor],
     dtype: torch.dtype | None,
-    remedy: str = "pass dtype=… to compute in one precision",
+    remedy: str = "bring them to one, as model.float() does; top_eigenvalues also takes dtype=…",
 ) -> None:
     """Complex parameters, and several precisions at once."""
     for name, value in parameters.items():
@@ -89,7 +89,7 @@ def _refuse_coupled(problem: "Problem", outputs: Tensor) -> None:
         alone = torch.cat([problem.outputs(parts, x[i : i + 1]) for i in range(min(FEW, len(x)))])
     except ValueError as error:  # so PyTorch's batch norm without running statistics
         raise ValueError(f"the model cannot be run on one example ({error}): {ALONE}") from None
-    except RuntimeError:  # a shape that only a batch has
+    except (RuntimeError, IndexError):  # a shape that only a batch has
         alone = problem.outputs(parts, x[:2])
     if alone.shape != outputs[: len(alone)].shape:
         return  # not one row per example: a loss of the caller's own makes of them what it likes

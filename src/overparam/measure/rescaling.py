@@ -43,8 +43,7 @@ def rescaled(model: Model, data: Data, *, factor: float = 4.0) -> tuple[Model, l
     >>> rescaled(model, (torch.ones(4, 1), torch.ones(4, 1)))[1]
     [('0', '2')]
     """
-    if not (math.isfinite(factor) and factor > 0.0 and factor != 1.0):
-        raise ValueError(f"factor = {factor}; allowed: a positive number other than 1")
+    refuse_factor(factor)
     twin = copy.deepcopy(model)
     names = [name for name, _ in twin.named_parameters()]
     pairs: list[tuple[str, str]] = []
@@ -57,6 +56,11 @@ def rescaled(model: Model, data: Data, *, factor: float = 4.0) -> tuple[Model, l
             if _keeps_function(twin, first[1], second[1], a, inputs, before):
                 pairs.append((first[0], second[0]))
     return twin, pairs
+
+
+def refuse_factor(factor: float) -> None:
+    if not (math.isfinite(factor) and factor > 0.0 and factor != 1.0):
+        raise ValueError(f"factor = {factor}; allowed: a positive number other than 1")
 
 
 def _any_loss(outputs: Tensor, _: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from overparam.measure.losses import LossName, per_example
+from overparam.measure.losses import LossName, correct_predictions, per_example
 
 CHUNK = 1000  # examples per forward pass: large enough for full speed, small enough for any laptop
 
@@ -37,7 +37,7 @@ def risk(model: nn.Module, x: Tensor, y: Tensor, loss: LossName = "cross_entropy
         for start in range(0, len(x), CHUNK):
             outputs, labels = model(x[start : start + CHUNK]), y[start : start + CHUNK]
             total_loss += per_example(loss, outputs, labels).double().sum().item()
-            correct += int((outputs.argmax(1) == labels).sum())
+            correct += correct_predictions(outputs, labels)
     finally:
         model.train(was_training)
     return Risk(total_loss / len(x), correct / len(x), len(x))

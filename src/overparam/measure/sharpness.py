@@ -61,6 +61,8 @@ def worst_case_sharpness(
         ball = Ball(radius, "l2" if norm == "l2" else "linf")
         ascent = Ascent(problem, ball, _stretch(problem.theta, norm, adaptive))
         base = highest = problem.risk()[0]  # δ = 0 is in the ball
+        if norm == "keskar" and not base > -1.0:
+            raise ValueError(f'norm = "keskar" divides by 1 + L, and the loss L is {base:.4g}; allowed: L > −1')
         for _ in range(restarts):
             if math.isfinite(highest):
                 highest = max(highest, ascent.run(ball.draw(problem.theta, generator), steps))

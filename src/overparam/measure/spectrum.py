@@ -10,7 +10,7 @@ from scipy.special import stdtrit
 from torch import nn
 
 from overparam.measure.estimate import Estimate, mean_with_interval
-from overparam.measure.lanczos import Krylov
+from overparam.measure.lanczos import Krylov, refuse_asymmetric
 from overparam.measure.operators import Curvature, CurvatureOperator, Operator
 from overparam.measure.problem import Data, Loss, opened
 from overparam.rng.torch_generators import torch_generator
@@ -112,6 +112,7 @@ def spectral_density(
 
     Raises:
         ValueError: steps or probes are below 1, or the model, loss or data cannot be measured.
+        RuntimeError: the products are not symmetric.
 
     >>> model = nn.Linear(2, 1, bias=False)
     >>> x = torch.tensor([[1.0, 0.0], [0.0, 3.0]])  # eigenvalues 1/2 and 9/2
@@ -141,5 +142,6 @@ def _one(operator: Operator, steps: int, generator: torch.Generator) -> tuple[Fl
     while krylov.steps < steps and not krylov.broken:
         krylov.step()
     theta, _, s = krylov.ritz()
+    refuse_asymmetric(krylov.asymmetry, float(np.abs(theta).max()), getattr(operator, "fallback", None))
     missing = steps - len(theta)
     return np.pad(theta, (0, missing), mode="edge"), np.pad(s[0] ** 2, (0, missing))

@@ -114,6 +114,8 @@ def _rows(
         _refuse_degenerate(rows, rows)
         return rows
     if solve is not None:
+        if len(solve.vectors) < dimensions:
+            raise ValueError(f"{problem.num_parameters} parameter is measured; there is no plane, pass dimensions=1")
         rows = solve.vectors.to(problem.theta) * torch.linalg.vector_norm(problem.theta)
     else:
         rows = torch.stack([scaled_direction(problem, "filter", generator) for _ in range(dimensions)])

@@ -1,13 +1,14 @@
 """A first guess of extreme eigenvectors from a few of the examples."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from overparam.measure.operators import Curvature, CurvatureOperator
-from overparam.measure.problem import CHUNK, Batch, Problem
+from overparam.measure.problem import Problem
 from overparam.measure.solve import Solve, Which
+from overparam.measure.subset import restricted
 
 WARM_STEPS = 4  # of the solve that follows: from a good guess a small residual is no chance
 WARM_PRODUCTS = 200  # on the subset at most; a constant, so that a solve that goes on starts from the same guess
@@ -33,27 +34,7 @@ def refuse_subset(size: int | None, num_examples: int) -> None:
 
 def drawn_subset(problem: Problem, size: int, generator: torch.Generator) -> Problem:
     """The problem of `size` examples drawn without replacement, in the order of the data."""
-    order = torch.randperm(problem.num_examples, generator=generator)
-    chosen = order[:size].sort().values
-    batches: list[Batch] = []
-    begin = 0
-    for x, y in problem.chunks:
-        inside = chosen[(chosen >= begin) & (chosen < begin + len(y))] - begin
-        begin += len(y)
-        if len(inside):
-            inside = inside.to(y.device)
-            batches.append((x[inside], y[inside]))
-    return replace(problem, chunks=tuple(_joined(problem, batches)))
-
-
-def _joined(problem: Problem, batches: list[Batch]) -> list[Batch]:
-    """In chunks as large as may be; inputs of several shapes stay apart."""
-    xs, ys = zip(*batches, strict=True)
-    if len({(x.shape[1:], y.shape[1:]) for x, y in batches}) > 1:
-        return batches
-    x, y = torch.cat(xs), torch.cat(ys)
-    x = x.contiguous(memory_format=problem.order) if x.ndim == 4 else x
-    return list(zip(torch.split(x, CHUNK), torch.split(y, CHUNK), strict=True))
+    return restricted(problem, torch.randperm(problem.num_examples, generator=generator)[:size])
 
 
 def warm_vector(subset: Problem, curvature: Curvature, k: int, which: Which, generator: torch.Generator) -> Warm:
