@@ -2,37 +2,39 @@
 
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from overparam import costs, paths, throughput
-from overparam.costs import CostModel, Throughput, disk_bytes
+from overparam.costs import CostModel, Throughput, disk_bytes, throughput_key
+from overparam.data.types import Sizes
 from overparam.execute import execute
 from overparam.execution import Execution
 from overparam.experiments import Experiment, experiment
 from overparam.identity import run_id
 from overparam.laboratory import cost_of, plan_of
 from overparam.models.build import build
+from overparam.models.masks import Mask
 from overparam.rng.torch_generators import torch_generator
-from overparam.specs import CNN, MLP, SGD, DataSpec, RunSpec, TrainSpec
+from overparam.specs import CNN, MLP, SGD, DataSpec, Magnitude, RandomMask, RunSpec, TrainSpec
 from overparam.specs.layers import forward_flops
 from overparam.specs.run import KNOWN_NUM_TRAIN
 from overparam.studies import STUDIES
 from overparam.throughput import measured_throughput
+from overparam.training import loop
+from overparam.training.gradients import Gradient
+from overparam.training.pruning import thinned
 
 NUM_TEST = {"digits": 500, "cifar10": 10_000, "mnist": 10_000}
 INPUTS = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "mnist1d": (40,), "cifar10": (3, 32, 32)}
 
 
-def fake_examples(spec: DataSpec, data_dir: Path | None) -> SimpleNamespace:
+def fake_sizes(spec: DataSpec, data_dir: Path | None) -> Sizes:
     num_train = spec.num_train or KNOWN_NUM_TRAIN[spec.name]
-    sizes = {"train": num_train, "val": 0, "test": spec.num_test or NUM_TEST[spec.name]}
-    splits = {name: SimpleNamespace(y=np.empty(size)) for name, size in sizes.items()}
-    return SimpleNamespace(**splits, input_shape=INPUTS[spec.name], num_classes=10)
+    return Sizes(num_train, 0, spec.num_test or NUM_TEST[spec.name], INPUTS[spec.name], 10)
 
 
 @pytest.mark.parametrize("study", STUDIES)
@@ -40,8 +42,8 @@ def fake_examples(spec: DataSpec, data_dir: Path | None) -> SimpleNamespace:
 def test_a_preset_stays_inside_its_budget(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, study: str, preset: str
 ) -> None:
-    monkeypatch.setattr(costs, "prepare", fake_examples)
-    items = [experiment(name, preset) for name in STUDIES]  # type: ignore[arg-type]
+    monkeypatch.setattr(costs, "sizes", fake_sizes)
+    items = [experiment(name, preset) for name in STUDIES]
     place = list(STUDIES).index(study)
     total = cost_together(items[: place + 1], tmp_path) - cost_together(items[:place], tmp_path)
     budget = items[place].design.budget_core_seconds
@@ -93,7 +95,9 @@ def test_counted_arithmetic_is_that_of_a_forward_pass(model: MLP | CNN, shape: t
     assert forward_flops(model, shape, 10) == counter.get_total_flops()
 
 
-@pytest.mark.parametrize(("seconds", "times"), [(2**-10, 51), (0.006, 15), (0.06, 4), (10.0, 2)])
+@pytest.mark.parametrize(
+    ("seconds", "times"), [(2**-14, throughput.MOST_TIMES), (2**-10, 51), (0.006, 15), (0.06, 4), (10.0, 2)]
+)
 def test_quick_actions_are_timed_more_often(monkeypatch: pytest.MonkeyPatch, seconds: float, times: int) -> None:
     clock, calls = [0.0], [0]
 
@@ -104,6 +108,40 @@ def test_quick_actions_are_timed_more_often(monkeypatch: pytest.MonkeyPatch, sec
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
     assert throughput.median_seconds(action) == pytest.approx(seconds if times > 2 else 1.5 * seconds)
     assert calls[0] == times
+
+
+def test_there_are_steps_enough_for_the_quickest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock that stands still no step takes long enough; the laid-out ones ran out before."""
+    monkeypatch.setattr(time, "perf_counter", lambda: 0.0)
+    assert measured_throughput(spec(batch_size="full"), Execution(store=tmp_path)) == Throughput(0.0, 0.0)
+
+
+def masked() -> RunSpec:
+    return spec().model_copy(update={"mask": RandomMask(fraction=0.5)})
+
+
+def test_what_costs_more_per_step_is_timed_on_its_own() -> None:
+    kinds = [spec(), spec(loss="mse"), masked(), spec(linearize=True), spec(lazy_scale=2.0), spec(batch_size=16)]
+    assert len({throughput_key(each, 320, {}) for each in kinds}) == len(kinds)
+    pruned = spec().model_copy(update={"mask": Magnitude(of=spec(), fraction=0.2)})
+    alike = [masked(), pruned, pruned.model_copy(update={"seed": 3})]
+    assert len({throughput_key(each, 320, {}) for each in alike}) == 1
+
+
+@pytest.mark.parametrize(("timed", "layers"), [(spec(), 0), (masked(), 4)])
+def test_a_masked_run_is_timed_under_a_mask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, timed: RunSpec, layers: int
+) -> None:
+    found: list[int] = []
+
+    def thinned_counted(gradient: Gradient, model: nn.Module, mask: Mask) -> Gradient:
+        found.append(len(mask))
+        return thinned(gradient, model, mask)
+
+    monkeypatch.setattr(throughput, "LONGEST_SECONDS", 0.01)
+    monkeypatch.setattr(loop, "thinned", thinned_counted)
+    assert measured_throughput(timed, Execution(store=tmp_path)).step > 0
+    assert set(found) == ({layers} if layers else set())
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", '{"key": {"other": 1}}'])

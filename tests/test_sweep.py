@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from overparam.backends.jobs import Job, Outcome, open_backend
 from overparam.execution import Execution
 from overparam.identity import RunId, run_id
-from overparam.specs import MLP, SGD, DataSpec, Rewind, RunSpec, ShuffledMask, TrainSpec
+from overparam.probing import execute_and_measure
+from overparam.specs import MLP, SGD, Connectivity, DataSpec, Noise, Rewind, RunSpec, ShuffledMask, Trace, TrainSpec
+from overparam.specs.measured import probe_id
 from overparam.store.store import Store
 from overparam.stored import UnsupportedSpec
 from overparam.sweep import Plan, Scheduler, Swept, interrupts_counted, make_plan
@@ -76,6 +79,36 @@ def test_plan_holds_parents_first_each_once_with_the_states_children_need(tmp_pa
 def test_plan_refuses_what_cannot_be_trained(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedSpec, match="no mask to shuffle"):
         make_plan([spec(mask=ShuffledMask(of=spec()))], Execution(store=tmp_path))
+
+
+def test_the_store_is_asked_once_for_each_probe_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def has_measurement(store: Store, identity: RunId, probe: str) -> bool:
+        asked.append((identity, probe))
+        return False
+
+    monkeypatch.setattr(Store, "has_measurement", has_measurement)
+    probes = [Trace(), Connectivity()]
+    plan = make_plan([spec(), child(spec())], Execution(store=tmp_path), {run_id(spec()): probes})
+    assert sorted(asked) == sorted((run_id(spec()), probe_id(probe)) for probe in probes)
+    assert [run.job.probes for run in plan.runs] == [(), tuple(probes), ()], "the sibling, the run, its child"
+
+
+def test_a_run_on_less_data_than_its_name_says_can_be_followed(tmp_path: Path) -> None:
+    """A plan takes "mnist" for 60,000 images: some steps at which it wants states do not exist in a smaller folder."""
+    (tmp_path / "data" / "mnist").mkdir(parents=True)
+    x, y = np.arange(64 * 16, dtype=np.uint8).reshape(64, 4, 4), np.arange(64) % 4
+    np.savez(tmp_path / "data" / "mnist" / "mnist.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    followed, probe = spec(data=DataSpec(name="mnist")), Noise(sigmas=(0.1,), at=(0.0, 0.5, 1.0))
+    execution = Execution(store=tmp_path / "runs", data_dir=tmp_path / "data")
+    probes = {run_id(followed): [probe]}
+    job = make_plan([followed], execution, probes).runs[0].job
+    assert max(job.save_steps) == 1875
+    execute_and_measure(followed, execution, job.save_steps, job.probes, lambda: False)
+    rows = Store(execution.store).measurement(job.run_id, probe_id(probe))["rows"]
+    assert [row["step"] for row in rows] == [0, 1, 2]
+    assert make_plan([followed], execution, probes).missing == ()
 
 
 def test_children_wait_for_their_parents(tmp_path: Path) -> None:
@@ -211,5 +244,5 @@ def test_an_error_in_a_worker_is_one_sentence_and_its_traceback_is_kept(tmp_path
 
 
 def test_unknown_backends_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match='unknown backend "moon" for --on; this version has: local'):
+    with pytest.raises(ValueError, match='unknown backend "moon" for --on .on="…".; this version has: local'):
         open_backend("moon", 1, Execution(store=tmp_path))

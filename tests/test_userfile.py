@@ -5,6 +5,7 @@ import sys
 import traceback
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -106,6 +107,18 @@ def test_examples_cut_the_data_of_the_factory() -> None:
     cut, seven, twenty = (measure(f"mine/json.py:{it}") for it in ("build --examples 7", "seven", "build"))
     assert cut.exit_code == 0, cut.stderr
     assert cut.stdout == seven.stdout != twenty.stdout
+
+
+def test_a_small_named_data_set_is_taken_whole() -> None:
+    """The default number of examples is the program's, so that a smaller set is no fault of the user's."""
+    x, y = np.cos(np.arange(120.0)).reshape(30, 4), np.arange(30) % 3
+    Path("data/tiny").mkdir(parents=True)
+    np.savez("data/tiny/tiny.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    tiny = "mine/json.py:only --data tiny --data-dir data"
+    whole, thirty, more = measure(tiny), measure(f"{tiny} --examples 30"), measure(f"{tiny} --examples 31")
+    assert whole.exit_code == 0, whole.stderr
+    assert whole.stdout == thirty.stdout
+    assert more.exit_code == 2 and "num_train=31" in more.stderr
 
 
 IN = "mine/json.py"

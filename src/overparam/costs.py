@@ -13,13 +13,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from overparam import paths
-from overparam.data.load import prepare
-from overparam.data.types import Examples
+from overparam.data.load import sizes
+from overparam.data.types import Sizes
 from overparam.execution import Execution
 from overparam.identity import digest_text
 from overparam.specs.layers import count_parameters, forward_flops
 from overparam.specs.probe import Measured
-from overparam.specs.run import RunSpec
+from overparam.specs.run import Dense, RunSpec
 from overparam.store.store import replace_bytes
 from overparam.training.timetable import Timetable
 
@@ -42,12 +42,12 @@ class Throughput:
     evaluated_example: float
 
 
-def of_reference(spec: RunSpec, examples: Examples) -> Throughput:
+def of_reference(spec: RunSpec, data: Sizes) -> Throughput:
     """What the arithmetic of a run takes on the reference machine: a step 3 forward passes, a lazy one 4."""
-    flops = forward_flops(spec.model, examples.input_shape, examples.num_classes)
+    flops = forward_flops(spec.model, data.input_shape, data.num_classes)
     example, rate = TRAINED[spec.model.kind]
     passes = 3 if spec.train.lazy_scale is None else 4
-    step = STEP_SECONDS + Timetable(spec.train, len(examples.train.y)).batch_size * (example + passes * flops / rate)
+    step = STEP_SECONDS + Timetable(spec.train, data.train).batch_size * (example + passes * flops / rate)
     evaluated, rate = EVALUATED[spec.model.kind]
     return Throughput(step, evaluated + flops / rate)
 
@@ -58,6 +58,8 @@ def throughput_key(spec: RunSpec, num_train: int, environment: dict[str, str]) -
     parts = (
         spec.model.model_dump_json(),
         spec.train.optimizer.kind,
+        spec.train.loss,
+        not isinstance(spec.mask, Dense),
         batch_size,
         spec.data.name,
         sorted(environment.items()),
@@ -88,32 +90,33 @@ class CostModel:
 
     def seconds(self, spec: RunSpec, share: float = 1.0, evaluations: int | None = None) -> float:
         """Core-seconds of a run that uses `share` of its step cap and is evaluated about so often."""
-        examples = prepare(spec.data, data_dir=self.execution.data_dir)
-        num_train, num_test = len(examples.train.y), len(examples.test.y) + len(examples.val.y)
-        cost = self.throughput(spec, examples)
-        timetable = Timetable(spec.train, num_train)
-        evaluated = len(timetable.log_spaced(evaluations or self.execution.evaluations)) * (num_train + num_test)
+        data = sizes(spec.data, data_dir=self.execution.data_dir)
+        cost = self.throughput(spec, data)
+        timetable = Timetable(spec.train, data.train)
+        looks = len(timetable.log_spaced(evaluations or self.execution.evaluations))
+        evaluated = looks * (data.train + data.val + data.test)
         if spec.train.loss_targets:
-            evaluated += LOOKS * num_train
+            evaluated += LOOKS * data.train
         slowdown = SHARED if self.workers > 1 else 1.0
         training = share * timetable.total_steps * cost.step
         return FIXED_SECONDS + slowdown * (training + evaluated * cost.evaluated_example)
 
     def probe_seconds(self, spec: RunSpec, probes: Sequence[Measured]) -> float:
         """Core-seconds of the probes of a run; one that looks back into the training replays it."""
-        examples = prepare(spec.data, data_dir=self.execution.data_dir)
-        each = self.throughput(spec, examples).evaluated_example
+        data = sizes(spec.data, data_dir=self.execution.data_dir)
+        each = self.throughput(spec, data).evaluated_example
         slowdown = SHARED if self.workers > 1 else 1.0
-        sizes = [min(probe.num_examples, len(examples.train.y)) for probe in probes]
-        passes = math.fsum(probe.forward_passes * size for probe, size in zip(probes, sizes, strict=True))
-        solves = math.fsum(probe.solve_seconds(size) for probe, size in zip(probes, sizes, strict=True))
+        counts = [min(probe.num_examples, data.train) for probe in probes]
+        passes = math.fsum(probe.forward_passes * count for probe, count in zip(probes, counts, strict=True))
+        solves = math.fsum(probe.solve_seconds(count) for probe, count in zip(probes, counts, strict=True))
         return slowdown * (passes * each + solves)
 
-    def throughput(self, spec: RunSpec, examples: Examples) -> Throughput:
-        key = throughput_key(spec, len(examples.train.y), self.execution.environment)
+    def throughput(self, spec: RunSpec, data: Sizes) -> Throughput:
+        """Seconds per step and per evaluated example: timed before, else timed now, else of the reference machine."""
+        key = throughput_key(spec, data.train, self.execution.environment)
         if key not in self.known:
             if self.measure is None:
-                return of_reference(spec, examples)
+                return of_reference(spec, data)
             self.known[key] = self.measure(spec, self.execution)
         return self.known[key]
 
@@ -133,8 +136,8 @@ def _read(file: Path) -> dict[str, Throughput]:
 
 def disk_bytes(spec: RunSpec, execution: Execution) -> int:
     """Bytes that a stored run takes: its first and last state, with the optimizer's slots."""
-    examples = prepare(spec.data, data_dir=execution.data_dir)
-    parameters = count_parameters(spec.model, examples.input_shape, examples.num_classes)
+    data = sizes(spec.data, data_dir=execution.data_dir)
+    parameters = count_parameters(spec.model, data.input_shape, data.num_classes)
     slots = 2 if spec.train.optimizer.kind == "adam" else 1
     frozen = 2 if _anchored(spec) else 0
     return 4 * parameters * (2 + slots + frozen) + 10_000

@@ -4,7 +4,8 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from overparam.backends.jobs import Backend, Job, Outcome
 from overparam.execution import Execution
@@ -32,7 +33,7 @@ class Plan:
 
     runs: tuple[Planned, ...]
 
-    @property
+    @cached_property
     def missing(self) -> tuple[Planned, ...]:
         return tuple(run for run in self.runs if not run.cached)
 
@@ -43,38 +44,56 @@ def make_plan(
     probes: Mapping[RunId, Sequence[Measured]] | None = None,
     evaluations: Mapping[RunId, int] | None = None,
 ) -> Plan:
-    """Every distinct run behind `specs` and their probes, with the states that children need of it, and its probes.
-
-    A job holds the probes that are not in the store yet.
+    """Every distinct run behind `specs` with the states that others want of it and the probes that the store lacks.
 
     Raises:
         UnsupportedSpec: a run cannot be trained by this version.
         StoreError: a stored run was trained on other data than its spec decodes to now.
     """
-    store = Store(execution.store)
-    found: dict[RunId, RunSpec] = {}
-    steps: dict[RunId, set[int]] = {}
-
-    def unmeasured_of(identity: RunId) -> tuple[Measured, ...]:
-        asked = dict.fromkeys((probes or {}).get(identity, ()))
-        return tuple(probe for probe in asked if not store.has_measurement(identity, probe_id(probe)))
-
-    def before(spec: RunSpec) -> tuple[RunSpec, ...]:
-        compared = (other for probe in unmeasured_of(run_id(spec)) for other in probe.siblings(spec))
-        return (*spec.parents(), *compared)
-
+    found = _Collection(Store(execution.store), probes or {})
     for spec in specs:
         refuse_unsupported(spec)
-        _collect(spec, before, found, steps)
-    runs = []
-    for identity, spec in found.items():
-        unmeasured = unmeasured_of(identity)
-        wanted = steps.get(identity, set()).union(*(steps_ahead(spec, probe) for probe in unmeasured))
-        job = Job(identity, spec, frozenset(wanted), unmeasured, (evaluations or {}).get(identity))
-        trained = store.has(identity) and job.save_steps <= {int(step) for step in stored(spec, execution)["states"]}
-        parents = frozenset(run_id(parent) for parent in spec.parents())  # a probe that needs a sibling waits for it
-        runs.append(Planned(job, parents, trained, trained and not unmeasured))
-    return Plan(tuple(runs))
+        found.add(spec)
+    return Plan(tuple(_planned(job, execution) for job in found.jobs(evaluations or {})))
+
+
+@dataclass
+class _Collection:
+    """Runs by their id, parents first; the steps that others want of each, and its probes that are not stored yet."""
+
+    store: Store
+    probes: Mapping[RunId, Sequence[Measured]]
+    specs: dict[RunId, RunSpec] = field(default_factory=dict)
+    steps: dict[RunId, set[int]] = field(default_factory=dict)
+    unmeasured: dict[RunId, tuple[Measured, ...]] = field(default_factory=dict)
+
+    def add(self, spec: RunSpec) -> None:
+        """Take in a run after those that it or its probes need."""
+        identity = run_id(spec)
+        if identity in self.specs:
+            return
+        asked = dict.fromkeys(self.probes.get(identity, ()))
+        unmeasured = tuple(probe for probe in asked if not self.store.has_measurement(identity, probe_id(probe)))
+        compared = (other for probe in unmeasured for other in probe.siblings(spec))
+        for each in (*spec.parents(), *compared):
+            self.add(each)
+        for of, step in spec.states_wanted():
+            self.steps.setdefault(run_id(of), set()).add(step)
+        self.specs[identity], self.unmeasured[identity] = spec, unmeasured
+
+    def jobs(self, evaluations: Mapping[RunId, int]) -> Iterator[Job]:
+        for identity, spec in self.specs.items():
+            probes = self.unmeasured[identity]
+            ahead = (steps_ahead(spec, probe) for probe in probes)
+            steps = frozenset(self.steps.get(identity, set()).union(*ahead))
+            yield Job(identity, spec, steps, probes, evaluations.get(identity))
+
+
+def _planned(job: Job, execution: Execution) -> Planned:
+    states = stored(job.spec, execution)["states"] if Store(execution.store).has(job.run_id) else None
+    trained = states is not None and job.save_steps <= {int(step) for step in states}
+    needs = frozenset(run_id(parent) for parent in job.spec.parents())  # a probe that needs a sibling waits for it
+    return Planned(job, needs, trained, cached=trained and not job.probes)
 
 
 def steps_ahead(spec: RunSpec, probe: Measured) -> frozenset[int]:
@@ -83,22 +102,6 @@ def steps_ahead(spec: RunSpec, probe: Measured) -> frozenset[int]:
     if len(probe.at) == 1 or num_train is None or spec.train.loss_targets:
         return frozenset()
     return frozenset(probe.looks(spec.first_step, Timetable(spec.train, num_train).total_steps))
-
-
-def _collect(
-    spec: RunSpec,
-    before: Callable[[RunSpec], Iterable[RunSpec]],
-    found: dict[RunId, RunSpec],
-    steps: dict[RunId, set[int]],
-) -> None:
-    identity = run_id(spec)
-    if identity in found:
-        return
-    for each in before(spec):
-        _collect(each, before, found, steps)
-    for of, step in spec.states_wanted():
-        steps.setdefault(run_id(of), set()).add(step)
-    found[identity] = spec
 
 
 @dataclass(frozen=True)

@@ -4,17 +4,23 @@ import time
 from collections.abc import Callable
 from statistics import median
 
+import torch
+from torch import nn
+
 from overparam.allocator import freed_memory_kept
 from overparam.costs import Throughput
 from overparam.execution import Execution
 from overparam.measure.risk import CHUNK, risk
+from overparam.models.masks import prunable
 from overparam.numerics import settled
 from overparam.session import Session
-from overparam.specs.run import RunSpec
+from overparam.specs.run import Dense, RunSpec
 from overparam.training.loop import train_loop
+from overparam.training.state import State
 
 LONGEST_SECONDS = 0.25  # of one action, where it is slow
 ENOUGH_SECONDS, ENOUGH_TIMES = 0.05, 15  # at least, for a median of quick ones
+MOST_TIMES = 200  # of the quickest ones; the steps that are timed are laid out before
 
 
 def measured_throughput(spec: RunSpec, execution: Execution) -> Throughput:
@@ -27,24 +33,40 @@ def measured_throughput(spec: RunSpec, execution: Execution) -> Throughput:
 def _timed(session: Session, spec: RunSpec) -> Throughput:
     x, y = session.train
     steps_at_once = max(1, min(20, session.timetable.steps_per_epoch, 512 // session.timetable.batch_size))
-    stops = range(0, 300 * steps_at_once, steps_at_once)
+    stops = range(0, (MOST_TIMES + 2) * steps_at_once, steps_at_once)  # two are used up before anything is timed
     still = spec.train.optimizer.model_copy(update={"lr": 1e-12})  # a step costs the same, and nothing can diverge
     length = {"optimizer": still, "epochs": None, "steps": stops[-1], "until_train_loss": None}
     endless = spec.train.model_copy(update=length)
-    moments = train_loop(session.model(), x, y, endless, order=session.order, stops=frozenset(stops))
-    model = next(moments).model
+    model = session.model()
+    start = _masked_start(model, spec)
+    moments = train_loop(model, x, y, endless, order=session.order, stops=frozenset(stops), start=start)
+    next(moments)
     next(moments)
     step = median_seconds(lambda: next(moments)) / steps_at_once
     chunk = x[: min(len(x), CHUNK)], y[: min(len(y), CHUNK)]
     return Throughput(step, median_seconds(lambda: risk(model, *chunk, spec.train.loss)) / len(chunk[1]))
 
 
+def _masked_start(model: nn.Module, spec: RunSpec) -> State | None:
+    """Where a masked run is timed from: which weights a mask keeps does not matter to its cost, so it keeps all."""
+    if isinstance(spec.mask, Dense):
+        return None
+    weights = {name: value.detach() for name, value in model.named_parameters()}
+    mask = {name: torch.ones_like(value, dtype=torch.bool) for name, value in prunable(weights).items()}
+    return State(0, weights, dict(model.named_buffers()), {}, mask)
+
+
 def median_seconds(action: Callable[[], object]) -> float:
+    """Median seconds of an action, called 2 to `MOST_TIMES` times, more often the quicker it is."""
     times: list[float] = []
-    total = 0.0
-    while len(times) < 2 or (total < LONGEST_SECONDS and (len(times) < ENOUGH_TIMES or total < ENOUGH_SECONDS)):
+    while not _enough(len(times), sum(times)):
         began = time.perf_counter()
         action()
         times.append(time.perf_counter() - began)
-        total += times[-1]
     return median(times)
+
+
+def _enough(times: int, total: float) -> bool:
+    if times < 2:
+        return False
+    return times >= MOST_TIMES or total >= LONGEST_SECONDS or (times >= ENOUGH_TIMES and total >= ENOUGH_SECONDS)

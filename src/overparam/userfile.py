@@ -18,13 +18,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from overparam.data.load import prepare
+from overparam.data.load import prepare, sizes
 from overparam.measure.card import SharpnessReport, sharpness_report
 from overparam.measure.losses import LossName
 from overparam.measure.problem import Batch, Data
 from overparam.specs.run import DataSpec
 
-NAMED_EXAMPLES = 1000  # of a named data set, where none are asked for
+NAMED_EXAMPLES = 1000  # of a named data set, or all of a smaller one, where no number is asked for
 PRIVATE = "_overparam_measured"  # the name of the user's module: that of the file may be taken, as by json.py
 
 
@@ -52,7 +52,7 @@ def report_on(
         if weights is not None:
             _load(model, weights)
         if data is not None:
-            chosen: Data = _named(data, data_dir, examples or NAMED_EXAMPLES)
+            chosen: Data = _named(data, data_dir, examples)
         elif own is not None:
             chosen = own if examples is None else _first(own, examples, reference)
         else:
@@ -126,7 +126,9 @@ def _load(model: nn.Module, weights: Path) -> None:
         raise ValueError(f"{weights} does not fit the model: {error}") from None
 
 
-def _named(name: str, data_dir: Path | None, examples: int) -> Batch:
+def _named(name: str, data_dir: Path | None, examples: int | None) -> Batch:
+    if examples is None:
+        examples = min(NAMED_EXAMPLES, sizes(DataSpec(name=name), data_dir=data_dir).train)
     split = prepare(DataSpec(name=name, subset="first", num_train=examples), data_dir=data_dir).train
     return torch.from_numpy(split.x), torch.from_numpy(split.y)
 

@@ -1,12 +1,15 @@
-"""Subsets and wrong labels: laws."""
+"""Subsets and wrong labels: laws; and how many examples a spec selects."""
+
+import re
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from overparam.data import load
 from overparam.data.corrupt import digest_noise, select_balanced, wrong_labels
-from overparam.data.load import prepare
+from overparam.data.load import prepare, sizes
 from overparam.data.types import DataError
 from overparam.specs import DataSpec
 
@@ -87,3 +90,33 @@ def test_first_takes_stored_order() -> None:
 def test_too_large_requests_name_what_there_is(fields: dict[str, int], message: str) -> None:
     with pytest.raises(DataError, match=message):
         prepare(DataSpec.model_validate({"name": "digits"} | fields))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        DataSpec(name="digits", data_seed=7),
+        DataSpec(name="digits", num_train=300, num_val=20, num_test=50, data_seed=7),
+        DataSpec(name="mnist1d", num_train=4500, num_test=1503),
+    ],
+)
+def test_sizes_are_those_of_the_examples_which_are_not_built(spec: DataSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(load, "_inputs", None)
+        found = sizes(spec)
+    examples = prepare(spec)
+    splits = (examples.train, examples.val, examples.test)
+    assert (found.train, found.val, found.test) == tuple(len(split.y) for split in splits)
+    assert (found.input_shape, found.num_classes) == (examples.train.x.shape[1:], examples.num_classes)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"num_train": 1200, "num_val": 98}, {"num_test": 501}, {"num_train": 1295, "subset": "balanced"}]
+)
+def test_sizes_refuse_what_the_examples_refuse(changed: dict[str, object]) -> None:
+    """A plan must say so before anything is run."""
+    spec = DataSpec.model_validate({"name": "digits", **changed})
+    with pytest.raises(DataError) as caught:
+        prepare(spec)
+    with pytest.raises(DataError, match=re.escape(str(caught.value))):
+        sizes(spec)

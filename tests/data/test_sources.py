@@ -1,7 +1,10 @@
 """Every reader on files made here: the same pixels whatever the format, and one clear sentence for every fault."""
 
+import errno
 import gzip
 import io
+import os
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,14 +13,13 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from overparam.data import cache, load, mnist1d
+from overparam.data import cache, load
 from overparam.data.add import add
 from overparam.data.load import available, content_digest, dataset_of, prepare, remark
 from overparam.data.parquet import read_parquet
 from overparam.data.types import Array, DataError
 from overparam.rng.numpy_generators import numpy_generator
 from overparam.specs import DataSpec
-from overparam.store.digests import digest_arrays
 
 GENERATOR = numpy_generator(0, "images")
 COUNTS = {"train": 40, "test": 20}
@@ -126,8 +128,18 @@ def test_one_content_has_one_digest_whatever_its_format(tmp_path: Path) -> None:
     assert content_digest(DataSpec(name="d"), data_dir=tmp_path) not in digests
 
 
+@pytest.mark.parametrize(
+    ("part", "damage"),
+    [
+        ("train_x.npy", lambda content: content[:-1] + bytes([content[-1] ^ 1])),
+        ("train_x.npy", lambda content: b""),
+        ("train_x.npy", lambda content: content.replace(b"}", b"(", 1)),
+        ("meta.json", lambda content: b"[]"),
+    ],
+    ids=["a bit", "empty", "header", "meta"],
+)
 def test_files_are_decoded_once_and_a_damaged_cache_is_decoded_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str, damage: Callable[[bytes], bytes]
 ) -> None:
     monkeypatch.setenv("OVERPARAM_CACHE", str(tmp_path / "cache"))
     write_parquet(tmp_path / "mine", GREY)
@@ -142,10 +154,8 @@ def test_files_are_decoded_once_and_a_damaged_cache_is_decoded_again(
     load._decoded.cache_clear()
     assert content_digest(DataSpec(name="mine"), data_dir=tmp_path) == first
     assert not calls
-    stored = next((tmp_path / "cache").glob("decoded/*/train_x.npy"))
-    content = bytearray(stored.read_bytes())
-    content[-1] ^= 1
-    stored.write_bytes(bytes(content))
+    stored = next((tmp_path / "cache").glob(f"decoded/*/{part}"))
+    stored.write_bytes(damage(stored.read_bytes()))
     load._decoded.cache_clear()
     assert content_digest(DataSpec(name="mine"), data_dir=tmp_path) == first
     assert calls == [1]
@@ -156,6 +166,17 @@ def test_an_unwritable_cache_is_no_error(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("OVERPARAM_CACHE", str(tmp_path / "file"))
     write_npz(tmp_path / "mine", GREY)
     assert dataset_of(DataSpec(name="mine"), tmp_path).num_classes == 10
+
+
+def test_half_a_cache_entry_is_never_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setenv("OVERPARAM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(os, "fsync", full)
+    write_npz(tmp_path / "mine", GREY)
+    assert dataset_of(DataSpec(name="mine"), tmp_path).num_classes == 10
+    assert list((tmp_path / "cache" / "decoded").iterdir()) == []
 
 
 def truncate(file: Path) -> None:
@@ -277,9 +298,42 @@ def test_a_data_set_is_checked_before_it_is_added(tmp_path: Path) -> None:
     fault(tmp_path / "bad", "truncated parquet")
     with pytest.raises(DataError, match="cannot be read as Parquet"):
         add("other", tmp_path / "bad", tmp_path / "data")
-    with pytest.raises(DataError, match="holds no data set"):
+    with pytest.raises(DataError, match=r"nowhere holds no data set this version reads; expected .*one .npz file"):
         add("other", tmp_path / "nowhere", tmp_path / "data")
     assert [entry.name for entry in (tmp_path / "data").iterdir()] == ["mine"]
+
+
+def test_an_interrupted_add_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_idx(tmp_path / "good", GREY)
+    copied: list[Path] = []
+
+    def copy_one(source: Path, target: Path) -> None:
+        if copied:
+            raise KeyboardInterrupt
+        copied.append(target)
+        target.write_bytes(source.read_bytes())
+
+    monkeypatch.setattr(shutil, "copyfile", copy_one)
+    with pytest.raises(KeyboardInterrupt):
+        add("mine", tmp_path / "good", tmp_path / "data")
+    assert copied and list((tmp_path / "data").iterdir()) == []
+
+
+def test_a_draft_is_no_data_set(tmp_path: Path) -> None:
+    """One that a killed `data add` left, with all its files."""
+    write_npz(tmp_path / ".mine-0f", GREY)
+    assert [name for name, _, _ in available(tmp_path)] == ["digits", "mnist1d"]
+    with pytest.raises(DataError) as caught:
+        prepare(DataSpec(name="mine-0f"), data_dir=tmp_path)
+    assert "Did you mean" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["../mine", "a/b", "a\\b", "..", ".mine", "", "/mine"])
+def test_a_data_set_is_added_in_the_data_directory_and_nowhere_else(tmp_path: Path, name: str) -> None:
+    write_npz(tmp_path / "good", GREY)
+    with pytest.raises(DataError, match=r"cannot name a data set; allowed: text without / and"):
+        add(name, tmp_path / "good", tmp_path / "data")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["good"]
 
 
 def test_lossy_pixels_and_absent_data_are_remarked_on(tmp_path: Path) -> None:
@@ -294,59 +348,6 @@ def test_lossy_pixels_and_absent_data_are_remarked_on(tmp_path: Path) -> None:
     assert "lossy (JPEG)" in remark(DataSpec(name="lossy"), tmp_path)
     assert "not at hand" in remark(DataSpec(name="gone"), tmp_path)
     assert remark(DataSpec(name="digits"), tmp_path) == ""
-
-
-def test_mnist1d_is_the_published_data_set() -> None:
-    """Digest of the arrays that the `mnist1d` package 0.0.2.post1 generates by default, as float32 and int64."""
-    assert digest_arrays(mnist1d.generate(4000, 1000, 0)) == "229d42b8dab2ae7dfff5413853681f4e"
-
-
-def test_mnist1d_comes_in_any_size_and_as_fresh_samples() -> None:
-    examples = prepare(DataSpec(name="mnist1d", num_train=4500, num_test=1503))
-    assert (len(examples.train.y), len(examples.test.y)) == (4500, 1503)
-    assert len(prepare(DataSpec(name="mnist1d")).train.y) == 4000
-    fresh = [content_digest(DataSpec(name="mnist1d", data_seed=seed)) for seed in (0, 1, 2)]
-    assert len(set(fresh)) == 3
-
-
-def test_a_larger_mnist1d_test_set_changes_nothing_else() -> None:
-    small, large = (mnist1d.generate(4000, num_test, 0) for num_test in (1000, 1500))
-    assert np.array_equal(small["train_x"], large["train_x"])
-    assert np.array_equal(small["test_x"], large["test_x"][:1000])
-    extra = large["test_x"][1000:]
-    assert len(extra) == 500 and abs(float(extra.mean())) < 0.1 and abs(float(extra.std()) - 1) < 0.1
-    assert not np.array_equal(extra, large["train_x"][:500])
-
-
-def test_a_validation_set_is_balanced_and_the_rest_trains() -> None:
-    for spec in (
-        DataSpec(name="mnist1d", num_train=4000, num_val=500),
-        DataSpec(name="digits", num_train=1200, num_val=97),
-    ):
-        examples = prepare(spec)
-        assert (len(examples.train.y), len(examples.val.y)) == (spec.num_train, spec.num_val)
-        assert np.ptp(np.bincount(examples.val.y)) <= 1
-
-
-def test_logistic_regression_reaches_its_published_accuracy_on_mnist1d() -> None:
-    """About 32 % (±2), by full-batch Newton-free gradient descent on the convex loss."""
-    examples = prepare(DataSpec(name="mnist1d"))
-    x = np.c_[examples.train.x, np.ones(4000)].astype(np.float64)
-    onehot, weights = np.eye(10)[examples.train.y], np.zeros((41, 10))
-    for _ in range(400):
-        logits = x @ weights
-        p = np.exp(logits - logits.max(1, keepdims=True))
-        weights -= 0.5 * x.T @ (p / p.sum(1, keepdims=True) - onehot) / len(x)
-    test = np.c_[examples.test.x, np.ones(1000)]
-    assert abs(float(np.mean((test @ weights).argmax(1) == examples.test.y)) - 0.32) < 0.02
-
-
-def test_digits_are_split_by_class() -> None:
-    data = dataset_of(DataSpec(name="digits"))
-    assert data.train_x.shape == (1297, 1, 8, 8)
-    assert np.bincount(data.test_y).tolist() == [50] * 10
-    assert data.train_x.max() == 240
-    assert data.digest == "85c6819495a023a38198a6dc83449313"
 
 
 def test_cache_marks_change_with_the_files(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The store: one rename publishes a run, readers verify, damage is named."""
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +112,37 @@ def test_checkpoint_round_trip_and_damage(tmp_path: Path) -> None:
     assert store.checkpoint(ID) is None
     file.write_bytes(bytes(content[:20]))
     assert store.checkpoint(ID) is None
+
+
+def test_every_flipped_bit_of_a_checkpoint_makes_it_none(tmp_path: Path) -> None:
+    """In the names of its header as in its numbers."""
+    store = Store(tmp_path)
+    store.save_checkpoint(ID, STATES[0], {"step": 5})
+    file = paths.checkpoint_file(paths.partial_dir(tmp_path, ID))
+    content = file.read_bytes()
+    for place, value in enumerate(content):
+        for bit in range(8):
+            file.write_bytes(content[:place] + bytes([value ^ 1 << bit]) + content[place + 1 :])
+            assert store.checkpoint(ID) is None, (place, bit)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_what_cannot_be_written_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """A draft on a full disk would keep it full."""
+
+    def fail(descriptor: int) -> None:
+        raise error
+
+    monkeypatch.setattr(os, "fsync", fail)
+    store = Store(tmp_path)
+    with pytest.raises(type(error)):
+        module.replace_bytes(tmp_path / "costs.json", b"{}")
+    with pytest.raises(type(error)):
+        store.write(ID, '{"a": 1}', {"status": "ok"}, STATES)
+    assert not store.has(ID)
+    assert [entry for entry in tmp_path.rglob("*") if entry != tmp_path / "partial"] == []
 
 
 @given(values=st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=8))

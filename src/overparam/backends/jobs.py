@@ -62,8 +62,7 @@ def execution_to_json(execution: Execution) -> dict[str, Any]:
 
 def execution_from_json(record: dict[str, Any]) -> Execution:
     """Inverse of `execution_to_json`."""
-    data_dir = Path(record["data_dir"]) if record["data_dir"] is not None else None
-    return Execution(**{**record, "store": Path(record["store"]), "data_dir": data_dir})
+    return Execution(**record)
 
 
 class Backend(Protocol):
@@ -99,4 +98,4 @@ def open_backend(on: str, workers: int, execution: Execution) -> Backend:
 def refuse_unknown(on: str) -> None:
     """Only the backends of this version can be named."""
     if on != "local":
-        raise ValueError(f'unknown backend "{on}" for --on; this version has: local')
+        raise ValueError(f'unknown backend "{on}" for --on (on="…"); this version has: local')

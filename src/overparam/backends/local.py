@@ -16,7 +16,11 @@ from overparam.execution import Execution
 
 
 class LocalBackend:
-    """`workers` processes on this machine. A dead worker is replaced and its job reported as lost."""
+    """`workers` processes on this machine. A dead worker is replaced and its job reported as lost.
+
+    Which worker has which job changes only under `lock`, so that of a worker that dies either its reader reports the
+    job or nobody gives it one. No worker is written to under it.
+    """
 
     def __init__(self, workers: int, execution: Execution) -> None:
         self.capacity = workers
@@ -28,8 +32,8 @@ class LocalBackend:
 
     def submit(self, job: Job) -> None:
         with self.lock:
-            self.idle = [worker for worker in self.idle if worker.process.poll() is None]
             worker = self.idle.pop() if self.idle else _Worker(self)
+            worker.job = job
             self.busy[job.run_id] = worker
         worker.send(job)
 
@@ -40,22 +44,37 @@ class LocalBackend:
             return None
 
     def finished(self, worker: "_Worker", outcome: Outcome) -> None:
-        """Called by a worker's reader thread."""
+        """Called by a worker's reader thread: its job is done."""
         with self.lock:
+            worker.job = None
             del self.busy[outcome.run_id]
-            if not outcome.lost:
-                self.idle.append(worker)
+            self.idle.append(worker)
         self.outcomes.put(outcome)
 
-    def stop(self) -> None:
+    def died(self, worker: "_Worker", code: int) -> None:
+        """Called by a worker's reader thread, last of all: the process has ended, with a job or without."""
         with self.lock:
-            for worker in (*self.idle, *self.busy.values()):
-                worker.tell_stop()
+            job, worker.job = worker.job, None
+            if job is not None:
+                del self.busy[job.run_id]
+            elif worker in self.idle:
+                self.idle.remove(worker)
+        if job is not None:
+            error = f"the worker process died (exit status {code})"
+            self.outcomes.put(Outcome(job.run_id, 0.0, error=error, lost=True))
+
+    def workers(self) -> "list[_Worker]":
+        with self.lock:
+            return [*self.idle, *self.busy.values()]
+
+    def stop(self) -> None:
+        for worker in self.workers():
+            worker.tell_stop()
 
     def close(self) -> None:
-        self.stop()
-        with self.lock:
-            workers = [*self.idle, *self.busy.values()]
+        workers = self.workers()
+        for worker in workers:
+            worker.tell_stop()
         for worker in workers:
             worker.end()
 
@@ -73,15 +92,15 @@ class _Worker:
             stdout=subprocess.PIPE,
             env=environment,
             text=True,
+            errors="replace",  # of what native code below Python may print
             start_new_session=True,  # Ctrl-C is the parent's business
         )
-        self.job: Job | None = None
+        self.job: Job | None = None  # the backend's, under its lock
         self._write(json.dumps(execution_to_json(backend.execution)))
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
 
     def send(self, job: Job) -> None:
-        self.job = job
         self._write(json.dumps(job.to_json()))
 
     def tell_stop(self) -> None:
@@ -94,17 +113,11 @@ class _Worker:
             self.process.kill()
             self.process.wait()
         self.reader.join()
-        self.release()
-
-    def release(self) -> None:
-        for pipe in (self.process.stdin, self.process.stdout):
-            assert pipe is not None
-            with contextlib.suppress(BrokenPipeError):
-                pipe.close()
 
     def _write(self, line: str) -> None:
         assert self.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # the reader thread reports a dead worker
+        # The reader thread reports a dead worker, and may have closed the pipe by now.
+        with contextlib.suppress(BrokenPipeError, ValueError):
             self.process.stdin.write(line + "\n")
             self.process.stdin.flush()
 
@@ -116,10 +129,12 @@ class _Worker:
             except (ValueError, TypeError):
                 sys.stderr.write(line)  # something below Python printed; it is no answer
                 continue
-            self.job = None
             self.backend.finished(self, outcome)
-        if self.job is not None:
-            code = self.process.wait()
-            self.release()
-            error = f"the worker process died (exit status {code})"
-            self.backend.finished(self, Outcome(self.job.run_id, 0.0, error=error, lost=True))
+        self.backend.died(self, self.process.wait())
+        self._release()
+
+    def _release(self) -> None:
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()

@@ -17,6 +17,7 @@ from typing import TextIO
 from overparam.allocator import keep_freed_memory
 from overparam.backends.jobs import STOP, Job, Outcome, execution_from_json
 from overparam.execution import Execution
+from overparam.identity import RunId
 from overparam.probing import execute_and_measure
 from overparam.session import Interrupted
 from overparam.store.store import Store
@@ -55,10 +56,19 @@ def attempt(job: Job, execution: Execution, stopping: threading.Event) -> Outcom
     except Interrupted:
         return Outcome(job.run_id, time.monotonic() - began, interrupted=True)
     except Exception as error:
-        file = Store(execution.store).save_failure(job.run_id, traceback.format_exc())
-        sentence, trained = f"{type(error).__name__}: {error} (see {file})", Store(execution.store).has(job.run_id)
+        kept = _kept(Store(execution.store), job.run_id, traceback.format_exc())
+        trained = Store(execution.store).has(job.run_id)
+        sentence = f"{type(error).__name__}: {error}{kept}"
         return Outcome(job.run_id, time.monotonic() - began, error=sentence, trained=trained)
     return Outcome(job.run_id, time.monotonic() - began)
+
+
+def _kept(store: Store, run_id: RunId, text: str) -> str:
+    """Where a traceback is kept; nothing if it cannot be, as on a full disk, which may be what it tells of."""
+    try:
+        return f" (see {store.save_failure(run_id, text)})"
+    except OSError:
+        return ""
 
 
 if __name__ == "__main__":

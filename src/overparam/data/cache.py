@@ -4,13 +4,16 @@ A fingerprint of the source files (names, sizes, times of change) names the entr
 read. A damaged or unwritable cache is never an error: the data is decoded again.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -49,18 +52,28 @@ def _load(name: str, folder: Path) -> Dataset | None:
         }
         found = dataset(name, raw)
         return found if found.digest == meta["digest"] else None
-    except (OSError, ValueError, KeyError):
+    except Exception:  # what numpy raises on damaged bytes is no closed list: EOFError and TokenError are among it
         return None
 
 
 def _save(folder: Path, found: Dataset) -> None:
     draft = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
     try:
-        draft.mkdir(parents=True)
-        for part, array in found.arrays().items():
-            np.save(draft / f"{part}.npy", array, allow_pickle=False)
-        (draft / "meta.json").write_text(json.dumps({"name": found.name, "digest": found.digest}))
-        shutil.rmtree(folder, ignore_errors=True)
-        os.rename(draft, folder)
-    except OSError:
-        shutil.rmtree(draft, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            draft.mkdir(parents=True)
+            for part, array in found.arrays().items():
+                _write(draft / f"{part}.npy", partial(np.save, arr=array, allow_pickle=False))
+            meta = json.dumps({"name": found.name, "digest": found.digest}).encode()
+            _write(draft / "meta.json", lambda stream: stream.write(meta))
+            shutil.rmtree(folder, ignore_errors=True)
+            os.rename(draft, folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)  # there is none after the rename
+
+
+def _write(file: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file to the disk, so that no crash after the rename leaves an entry with half of it."""
+    with open(file, "wb") as stream:
+        write(stream)
+        stream.flush()
+        os.fsync(stream.fileno())

@@ -18,7 +18,7 @@ from overparam.data.embedded import DIGITS_FILE, read_digits
 from overparam.data.folder import image_files, read_folder
 from overparam.data.originals import read_cifar10, read_mnist
 from overparam.data.parquet import is_jpeg, read_parquet
-from overparam.data.types import Array, DataError, Dataset, Examples, Split
+from overparam.data.types import Array, DataError, Dataset, Examples, Sizes, Split
 from overparam.identity import digest_text
 from overparam.specs.run import DataSpec
 
@@ -46,6 +46,15 @@ def prepare(spec: DataSpec, *, data_dir: Path | None = None) -> Examples:
         DataError: the data set is missing or damaged, or has too few examples.
     """
     return _prepare(spec, folder_of(data_dir))
+
+
+def sizes(spec: DataSpec, *, data_dir: Path | None = None) -> Sizes:
+    """Counts and shapes of the examples that a spec selects, without building any.
+
+    Raises:
+        DataError: as for `prepare`.
+    """
+    return _sizes(spec, folder_of(data_dir))
 
 
 def content_digest(spec: DataSpec, *, data_dir: Path | None = None) -> str:
@@ -76,8 +85,7 @@ def _decoded(name: str, mark: str, folder: Path) -> Dataset:
 @lru_cache(maxsize=3)
 def _prepare(spec: DataSpec, folder: Path) -> Examples:
     data = dataset_of(spec, folder)
-    train, val = _choose_train(spec, data)
-    test = _choose(spec, data.test_y, (spec.num_test or len(data.test_y),), "test subset")[0]
+    train, val, test = _chosen(spec, data)
     clean = data.train_y[train]
     noisy, flipped = wrong_labels(clean, spec.label_noise, data.num_classes, spec.data_seed)
     return Examples(
@@ -91,6 +99,20 @@ def _prepare(spec: DataSpec, folder: Path) -> Examples:
         num_classes=data.num_classes,
         input_shape=data.train_x.shape[1:],
     )
+
+
+@lru_cache(maxsize=64)
+def _sizes(spec: DataSpec, folder: Path) -> Sizes:
+    data = dataset_of(spec, folder)
+    train, val, test = (len(chosen) for chosen in _chosen(spec, data))
+    return Sizes(train, val, test, data.train_x.shape[1:], data.num_classes)
+
+
+def _chosen(spec: DataSpec, data: Dataset) -> tuple[Indices, Indices, Indices]:
+    """Which examples of a data set train, validate and test."""
+    train, val = _choose_train(spec, data)
+    (test,) = _choose(spec, data.test_y, (spec.num_test or len(data.test_y),), "test subset")
+    return train, val, test
 
 
 def _choose_train(spec: DataSpec, data: Dataset) -> tuple[Indices, Indices]:
@@ -200,7 +222,9 @@ def _idx_file(home: Path, part: str, kind: str) -> Path | None:
 
 
 def _names(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
+    """Folders that may hold a data set; one whose name starts with a dot is a draft."""
+    folders = (entry for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else ()
+    return sorted(entry.name for entry in folders if not entry.name.startswith("."))
 
 
 def available(data_dir: Path | None = None) -> list[tuple[str, str, str]]:

@@ -61,3 +61,14 @@ class Examples:
     digest: str
     num_classes: int
     input_shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many examples a `DataSpec` selects, and of what shape and how many classes they are."""
+
+    train: int
+    val: int
+    test: int
+    input_shape: tuple[int, ...]
+    num_classes: int

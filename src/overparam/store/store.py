@@ -85,22 +85,16 @@ class Store:
         """
         final = paths.run_dir(self.root, run_id)
         draft = paths.draft_dir(self.root, run_id, uuid.uuid4().hex)
-        paths.state_file(draft, 0).parent.mkdir(parents=True)
-        for step, arrays in states.items():
-            _write_bytes(paths.state_file(draft, step), save(arrays))
-        digests = {str(step): digest_arrays(arrays) for step, arrays in sorted(states.items())}
-        _write_sealed(paths.spec_file(draft), {"spec": spec_json})
-        _write_sealed(paths.result_file(draft), {"schema": SCHEMA, **result, "states": digests})
-        _sync_directory(paths.state_file(draft, 0).parent)
-        _sync_directory(draft)
-        final.parent.mkdir(parents=True, exist_ok=True)
-        _sync_directory(final.parent.parent)
         try:
+            _lay_out(draft, spec_json, result, states)
+            final.parent.mkdir(parents=True, exist_ok=True)
+            _sync_directory(final.parent.parent)
             os.rename(draft, final)
         except OSError:
-            shutil.rmtree(draft)
             if not self.has(run_id):
                 raise
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)  # there is none after the rename
         _sync_directory(final.parent)
         for leftover in (paths.partial_dir(self.root, run_id), *paths.drafts(self.root, run_id)):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -150,17 +144,30 @@ class Store:
         try:
             content = file.read_bytes()
             arrays = load(content)
-        except (FileNotFoundError, SafetensorError):
+            header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+            meta, digest = header["meta"], header["digest"]
+        except (FileNotFoundError, SafetensorError, KeyError):
             return None
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
-        intact = digest_text(digest_arrays(arrays) + header["meta"]) == header["digest"]
-        return (arrays, json.loads(header["meta"])) if intact else None
+        return (arrays, json.loads(meta)) if digest_text(digest_arrays(arrays) + meta) == digest else None
 
     def save_failure(self, run_id: RunId, text: str) -> Path:
         """Keep the traceback of a failed attempt."""
         file = paths.failure_file(self.root, run_id)
         replace_bytes(file, text.encode())
         return file
+
+
+def _lay_out(draft: Path, spec_json: str, result: Mapping[str, Any], states: Mapping[int, Arrays]) -> None:
+    """Write all files of a run where no reader looks."""
+    folder = paths.state_file(draft, 0).parent
+    folder.mkdir(parents=True)
+    for step, arrays in states.items():
+        _write_bytes(paths.state_file(draft, step), save(arrays))
+    digests = {str(step): digest_arrays(arrays) for step, arrays in sorted(states.items())}
+    _write_sealed(paths.spec_file(draft), {"spec": spec_json})
+    _write_sealed(paths.result_file(draft), {"schema": SCHEMA, **result, "states": digests})
+    _sync_directory(folder)
+    _sync_directory(draft)
 
 
 def _check(condition: bool, what: str, unit: str = "the run's directory") -> None:
@@ -201,8 +208,11 @@ def replace_bytes(file: Path, content: bytes) -> None:
     """Write a file in one rename, so that no reader and no crash sees half of it."""
     file.parent.mkdir(parents=True, exist_ok=True)
     draft = file.with_name(f".{file.name}-{uuid.uuid4().hex}")
-    _write_bytes(draft, content)
-    os.replace(draft, file)
+    try:
+        _write_bytes(draft, content)
+        os.replace(draft, file)
+    finally:
+        draft.unlink(missing_ok=True)  # there is none after the rename
     _sync_directory(file.parent)
 
 
