@@ -1,15 +1,20 @@
 """The Python entry points, as a user calls them."""
 
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
 import overparam as op
 from overparam.analyse.frame import level_text
-from overparam.experiments import experiment
+from overparam.costs import CostModel
+from overparam.data.types import DataError
+from overparam.experiments import experiment, of_specs
 from overparam.identity import run_id
-from overparam.laboratory import study_result
+from overparam.laboratory import RunsFailed, cost_of, plan_of, study_result
+from overparam.request import Request
+from overparam.specs import Arm, Design, Level, Study
 from overparam.studies import STUDIES
 
 
@@ -94,9 +99,75 @@ def test_runs_are_grouped_by_what_differs_but_the_seed(tmp_path: Path) -> None:
 
 def test_failed_runs_are_raised_after_the_others_are_kept(tmp_path: Path) -> None:
     lost = spec(1).model_copy(update={"data": op.DataSpec(name="nowhere", num_train=10)})
-    with pytest.raises(RuntimeError, match=r'1 of 2 runs failed, the others are kept: .*"nowhere" is not embedded'):
+    with pytest.raises(RunsFailed, match=r'1 of 2 runs failed, the others are kept: .*"nowhere" is not embedded') as e:
         op.run([spec(0), lost], store=tmp_path, workers=2, data_dir=tmp_path)
-    assert op.run([spec(0)], store=tmp_path).frame()["status"].to_list() == ["ok"]
+    assert e.value.results.frame()["status"].to_list() == ["ok", "missing"]
+    assert e.value.results.report().is_file()
+
+
+def test_data_that_cannot_be_read_costs_nothing_only_where_the_run_may_fail_alone(tmp_path: Path) -> None:
+    lost = spec(1).model_copy(update={"data": op.DataSpec(name="nowhere", num_train=10)})
+    execution = op.Execution(store=tmp_path / "runs", data_dir=tmp_path)
+    item, model = of_specs([spec(0), lost]), CostModel(execution, workers=1)
+    plan = plan_of([item], execution)
+    with pytest.raises(DataError, match='"nowhere" is not embedded'):
+        cost_of(plan, [item], model)
+    costs = cost_of(plan, [item], model, unreadable_is_free=True)
+    assert costs[run_id(lost)] == 0.0 < costs[run_id(spec(0))]
+
+
+def test_what_was_asked_for_is_remembered_before_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunsFailed) as e:
+        op.run("batch_size", workers=1, data_dir="data", overrides="data.name=nowhere")
+    request = Request.load(tmp_path / "runs")
+    assert (request.studies, request.overrides) == (("batch_size",), ("data.name=nowhere",))
+    assert request.data_dir == str(tmp_path / "data"), "another working directory finds it, too"
+    assert set(e.value.results.frame()["status"]) == {"missing"}
+
+
+def declared(name: str, num_train: int = 100) -> Study:
+    """A study of two runs."""
+    run = spec().model_copy(update={"data": op.DataSpec(name="digits", num_train=num_train, num_test=100)})
+    arm = Arm(name="a", title="A", note="", levels=(Level(level=8, spec=run),))
+    design = Design(seeds=(0, 1), arms=(arm,), claims=(), caption="")
+    return Study(name=name, title=name, question="", background="", factor="f", designs={"smoke": design})
+
+
+def test_studies_of_ones_own_are_run_and_not_taken_for_those_of_the_same_name(tmp_path: Path) -> None:
+    results = op.run([declared("batch_size"), declared("other")], store=tmp_path, workers=1)
+    assert results.frame()["study"].to_list() == ["batch_size"] * 2 + ["other"] * 2
+    assert set(results.frame()["status"]) == {"ok"}
+    assert [result.notes for result in results.results] == [(), ()], "their seeds are not compared with a built-in's"
+    assert not (tmp_path / "request.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ([declared("a"), declared("a", 90)], 'two studies are named "a"'),
+        (3, "cannot run 3; allowed: a study's name, a Study, a RunSpec"),
+        (["batch_size", 3], "cannot run 3; allowed"),
+        ([declared("a"), spec(0)], "cannot be mixed"),
+        ([declared("a"), "batchsize"], 'unknown study "batchsize"'),
+    ],
+)
+def test_what_cannot_be_run_is_named(tmp_path: Path, wanted: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        op.run(wanted, store=tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+def test_overrides_may_be_one_text_or_hold_specs(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="^train.epoch = 5: no such field"):
+        op.run([spec(0)], store=tmp_path, overrides="train.epoch=5")
+    with pytest.raises(ValueError, match="train.optimizer = <object .*; allowed: a number, a text"):
+        op.run([spec(0)], store=tmp_path, overrides={"train.optimizer": object()})
+    changes = {"train.optimizer": op.Adam(lr=0.01), "train.epochs": 1}
+    results = op.run([spec(0)], store=tmp_path, workers=1, overrides=changes)
+    (run,) = results.experiments[0].specs
+    assert (run.train.optimizer, run.train.epochs) == (op.Adam(lr=0.01), 1)
+    assert results.frame()["lr"].to_list() == [0.01]
 
 
 def test_wrong_names_are_explained(tmp_path: Path) -> None:
@@ -111,7 +182,7 @@ def test_wrong_names_are_explained(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_design_is_sound(name: str, preset: str) -> None:
     """Claims point at cells, at most six are confirmatory, and every run of an arm has every seed of the arm."""
-    item = experiment(name, preset)  # type: ignore[arg-type]
+    item = experiment(name, preset)
     assert 1 <= sum(claim.confirmatory for claim in item.design.claims) <= 6
     assert len({claim.name for claim in item.design.claims}) == len(item.design.claims)
     seeds = {arm.name: item.design.seeds[: arm.num_seeds] for arm in item.design.arms}

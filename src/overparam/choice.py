@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from overparam.execution import Execution, device_named
+from overparam.execution import Execution
 from overparam.experiments import Experiment, experiment
 from overparam.laboratory import Results, default_workers, plan_of
 from overparam.overrides import parse_assignments, yaml_overrides
-from overparam.request import Request, run_command
+from overparam.request import Request, run_command, without_store
 from overparam.store.store import StoreError
 from overparam.studies import STUDIES
 from overparam.sweep import Plan
@@ -23,13 +23,13 @@ class Chosen:
     execution: Execution
     workers: int
 
-    @property
     def plan(self) -> Plan:
+        """What is missing for it, by what the store holds now."""
         return plan_of(self.experiments, self.execution)
 
     @property
     def results(self) -> Results:
-        return Results(self.experiments, self.execution, self.request.command)
+        return Results(self.experiments, self.execution, without_store(self.request.command))
 
 
 def choose(
@@ -38,13 +38,12 @@ def choose(
     """Request → experiments and how to carry them out; nothing is computed and nothing is written."""
     if store.exists() and not store.is_dir():
         raise ValueError(f"--store {store} is a file; name a directory")
-    device = device_named(device)
-    items = tuple(
-        experiment(name, request.preset, num_seeds=request.seeds, overrides=request.overrides)  # type: ignore[arg-type]
-        for name in request.studies
-    )
     data_dir = Path(request.data_dir) if request.data_dir else None
     execution = Execution(store=store, device=device, data_dir=data_dir, allow_mixed=allow_mixed)
+    items = tuple(
+        experiment(name, request.preset, num_seeds=request.seeds, overrides=request.overrides)
+        for name in request.studies
+    )
     return Chosen(request, items, execution, workers or default_workers())
 
 
@@ -103,4 +102,4 @@ def remembered(
     }
     request = last.model_copy(update=kept)
     changed = request != last or last is given
-    return choose(request.model_copy(update={"command": run_command(request, store)}) if changed else request, store)
+    return choose(request.model_copy(update={"command": run_command(request)}) if changed else request, store)

@@ -89,7 +89,7 @@ def run(
     with _resumable(), plain_errors(debug):
         chosen = choose(asked(names, preset, sets, config, seeds, data_dir), store, workers, device, allow_mixed)
         refuse_unknown(on)
-        plan = chosen.plan
+        plan = chosen.plan()
         costs = cost_of(plan, chosen.experiments, CostModel(chosen.execution, chosen.workers))
         chosen.request.save(store)  # nothing that is refused is remembered
         with progress.shown(console) as show:
@@ -151,7 +151,7 @@ def plan(
     with plain_errors(debug):
         refuse_unknown(on)
         chosen = choose(asked(names, preset, sets, config, seeds, data_dir), store, workers, device, allow_mixed)
-        todo, model = chosen.plan, CostModel(chosen.execution, chosen.workers, measured_throughput)
+        todo, model = chosen.plan(), CostModel(chosen.execution, chosen.workers, measured_throughput)
         costs = cost_of(todo, chosen.experiments, model)
         model.save()
         disk = sum(disk_bytes(run.job.spec, chosen.execution) for run in todo.missing)
@@ -305,12 +305,30 @@ def doctor() -> None:
         say("This torch may be a CUDA build without a GPU; the README names the small CPU build.")
 
 
+@app.command()
+def selftest() -> None:
+    """Check this installation against known answers, in seconds."""
+    from overparam.selftest import selftest as checks
+
+    failed = 0
+    for check in checks():
+        mark = "[green]ok[/]" if check.passed else "[bold red]failed[/]"
+        figures = f"{check.error:.1e}, allowed {check.allowed:g}"
+        console.print(f"{mark} {escape(check.name)}: {figures}", highlight=False, soft_wrap=True)
+        failed += not check.passed
+    if failed:
+        say(f"checks that failed: {failed}. Do not trust this installation; `overparam doctor` says what it is.")
+        raise typer.Exit(1)
+
+
 @data_app.command("list")
-def data_list(data_dir: DataOption = None) -> None:
+def data_list(data_dir: DataOption = None, debug: DebugOption = False) -> None:
     """Name the data sets that can be used now."""
     from overparam.data.load import available
 
-    for entry in available(data_dir):
+    with plain_errors(debug):
+        entries = available(data_dir)
+    for entry in entries:
         say(" · ".join(str(part) for part in entry))
 
 

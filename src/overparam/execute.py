@@ -26,10 +26,27 @@ def train(
     observers: Sequence[Observer] = (),
     **settings: Any,
 ) -> Run:
-    """Train the network that `spec` describes, or read it from the store if it is there.
+    """Train the network that `spec` describes, or read it from the store if it is there; its parents come first.
 
-    `workers` is the number of torch threads of this one run; `settings` are those of `Execution`.
+    `workers` is the number of torch threads of this one run (`threads` of `Execution`); `settings` are the others of
+    `Execution` (device, data_dir, …). What the `observers` lack of a finished run is added by a replay.
+
+    >>> import tempfile
+    >>> from overparam.specs import MLP, SGD, DataSpec, TrainSpec
+    >>> recipe = TrainSpec(optimizer=SGD(lr=0.1), batch_size=10, epochs=2)
+    >>> spec = RunSpec(data=DataSpec(name="digits", num_train=100), model=MLP(width=8), train=recipe)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     run = train(spec, store=folder)
+    >>> run.status, run.curves["step"].to_list()
+    ('ok', [10, 20])
+
+    Raises:
+        ValueError: a setting is out of range, the spec cannot be trained, or its data is missing or damaged.
+        StoreError: what is stored is damaged, or was computed from other data or in another numeric environment.
     """
+    if "threads" in settings:
+        number = settings["threads"]
+        raise ValueError(f"threads = {number}: train calls the threads of its one run workers; pass workers={number}")
     return execute(spec, Execution(store=Path(store), threads=workers, **settings), observers=observers)
 
 
@@ -64,8 +81,8 @@ def execute(
             with settled(execution):
                 Session(spec, execution, save_steps, observers).complete(start, mixed, should_stop)
         run = read(spec, execution)
-        asked = steps_inside(run, save_steps) if run.status == "diverged" else save_steps  # it may have ended before
-        missing = asked - {int(step) for step in run.result["states"]}
+        # It may have ended before, or its data be less than the name promised when its steps were planned.
+        missing = steps_inside(run, save_steps) - {int(step) for step in run.result["states"]}
         unseen = [observer for observer in observers if not _has_seen(run, observer)]
         if not missing and not unseen:
             return run

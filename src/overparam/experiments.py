@@ -12,13 +12,17 @@ from overparam.studies import STUDIES
 
 @dataclass(frozen=True)
 class Experiment:
-    """A study at one preset, with seeds and overrides settled: cells of runs and the claims about them."""
+    """A study at one preset, with seeds and overrides settled: cells of runs and the claims about them.
+
+    `preset_seeds` are those of the preset, where other ones could be asked for.
+    """
 
     study: Study
     preset: Preset
     design: Design
     cells: tuple[Cell, ...]
     overrides: tuple[str, ...] = ()
+    preset_seeds: tuple[int, ...] | None = None
 
     @property
     def specs(self) -> tuple[RunSpec, ...]:
@@ -26,7 +30,7 @@ class Experiment:
 
 
 def experiment(
-    name: str, preset: Preset = "smoke", *, num_seeds: int | None = None, overrides: Sequence[str] = ()
+    name: str, preset: str = "smoke", *, num_seeds: int | None = None, overrides: Sequence[str] = ()
 ) -> Experiment:
     """Look a study up and settle its seeds and overrides.
 
@@ -36,17 +40,24 @@ def experiment(
     if name not in STUDIES:
         raise ValueError(f'unknown study "{name}"; this version has: {", ".join(STUDIES)}{_nearest(name, STUDIES)}')
     study = STUDIES[name]
-    if preset not in study.designs:
-        raise ValueError(no_preset(study, preset))
-    design = study.designs[preset]
+    known = preset_of(study, preset)
+    design = study.designs[known]
     if num_seeds is not None:
         design = design.model_copy(update={"seeds": tuple(range(num_seeds))})
-    return of_design(study, preset, design, overrides)
+    return replace(of_design(study, known, design, overrides), preset_seeds=study.designs[known].seeds)
 
 
-def no_preset(study: Study, preset: str) -> str:
+def preset_of(study: Study, preset: str) -> Preset:
+    """A preset of the study by its name.
+
+    Raises:
+        ValueError: the study has no such preset.
+    """
+    for known in study.designs:
+        if known == preset:
+            return known
     presets = ", ".join(study.designs)
-    return f'study {study.name} has no preset "{preset}"; it has: {presets}{_nearest(preset, study.designs)}'
+    raise ValueError(f'study {study.name} has no preset "{preset}"; it has: {presets}{_nearest(preset, study.designs)}')
 
 
 def _nearest(word: str, words: Iterable[str]) -> str:

@@ -15,31 +15,44 @@ from overparam.analyse.frame import level_text
 from overparam.backends.jobs import open_backend, refuse_unknown
 from overparam.costs import CostModel
 from overparam.data.load import remark
+from overparam.data.types import DataError
 from overparam.execution import Execution
-from overparam.experiments import Experiment, experiment, no_preset, of_design, of_specs
-from overparam.identity import RunId, run_id
+from overparam.experiments import Experiment, experiment, of_design, of_specs, preset_of
+from overparam.identity import RunId, Spec, run_id
 from overparam.paths import report_dir
 from overparam.report.render import StudyResult, core_seconds, render
 from overparam.report.tables import texts
 from overparam.request import Request, python_call
 from overparam.rng.numpy_generators import numpy_generator
 from overparam.specs import Design, Measured, Preset, RunSpec, Study
-from overparam.studies import STUDIES
 from overparam.sweep import Plan, Planned, Progress, Scheduler, Swept, make_plan
 from overparam.tabulated import frame_of, readings_of
 
 
-def cost_of(plan: Plan, experiments: Iterable[Experiment], costs: CostModel) -> dict[RunId, float]:
-    """Core-seconds of every missing run, by runs of the same kind."""
-    share = {
-        run_id(cell.spec): level.expected_share
-        for item in experiments
-        for arm in item.design.arms
-        for level in arm.levels
-        for cell in item.cells
-        if (cell.arm, cell.level) == (arm.name, level.level)
-    }
-    return {run.job.run_id: _cost(run, share.get(run.job.run_id, 1.0), costs) for run in plan.missing}
+def cost_of(
+    plan: Plan, experiments: Iterable[Experiment], costs: CostModel, *, unreadable_is_free: bool = False
+) -> dict[RunId, float]:
+    """Core-seconds of every missing run, by runs of the same kind.
+
+    With `unreadable_is_free` a run whose data cannot be read costs 0: it fails when its turn comes, and others do not.
+
+    Raises:
+        DataError: the data of a run is missing or damaged.
+    """
+    share: dict[RunId, float] = {}
+    for item in experiments:
+        expected = {(arm.name, each.level): each.expected_share for arm in item.design.arms for each in arm.levels}
+        share |= {run_id(cell.spec): expected[cell.arm, cell.level] for cell in item.cells}
+    found: dict[RunId, float] = {}
+    for run in plan.missing:
+        identity = run.job.run_id
+        try:
+            found[identity] = _cost(run, share.get(identity, 1.0), costs)
+        except DataError:
+            if not unreadable_is_free:
+                raise
+            found[identity] = 0.0
+    return found
 
 
 def _cost(run: Planned, share: float, costs: CostModel) -> float:
@@ -71,9 +84,7 @@ def carry_out(
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Swept:
     """Compute what the plan lacks; nothing is started if nothing is missing."""
-    if workers < 1:
-        raise ValueError(f"workers = {workers}; allowed: an integer ≥ 1")
-    refuse_unknown(on)
+    refuse_unusable(workers, on)
     if not plan.missing:
         return Swept(0, {}, False, 0.0)
     backend = open_backend(on, min(workers, len(plan.missing)), execution)
@@ -81,6 +92,13 @@ def carry_out(
         return Scheduler(plan, costs, backend).run(on_progress)
     finally:
         backend.close()
+
+
+def refuse_unusable(workers: int, on: str) -> None:
+    """Say what cannot carry runs out, before anything is written."""
+    if workers < 1:
+        raise ValueError(f"workers = {workers}; allowed: an integer ≥ 1")
+    refuse_unknown(on)
 
 
 def study_result(item: Experiment, execution: Execution, command: str) -> StudyResult:
@@ -111,8 +129,8 @@ def _notes(item: Experiment, frame: pl.DataFrame) -> tuple[str, ...]:
         notes.append(f"Runs come from several numeric environments: {' | '.join(environments)}.")
     if any("device cuda" in text for text in environments):
         notes.append("On CUDA bits are promised only where torch has a deterministic form of every operation.")
-    usual = STUDIES[item.study.name].designs[item.preset].seeds if item.study.name in STUDIES else item.design.seeds
-    if item.design.seeds != usual:
+    usual = item.preset_seeds
+    if usual is not None and item.design.seeds != usual:
         notes.append(f"{len(item.design.seeds)} seeds instead of the preset's {len(usual)}.")
     if item.overrides:
         notes.append(f"Changed by hand: {', '.join(item.overrides)}. The claims were written for the preset as it is.")
@@ -162,44 +180,56 @@ class Results:
         return tuple(study_result(item, self.execution, self.command) for item in self.experiments)
 
 
+class RunsFailed(RuntimeError):
+    """Runs failed; the others are in the store, and `results` has their frame, claims and report."""
+
+    def __init__(self, message: str, results: Results) -> None:
+        super().__init__(message)
+        self.results = results
+
+
 def run(
-    study_or_specs: str | Study | Iterable[str] | Iterable[RunSpec] | RunSpec,
+    study_or_specs: str | Study | RunSpec | Iterable[str | Study] | Iterable[RunSpec],
     *,
     preset: Preset = "smoke",
     store: str | Path = "runs",
     workers: int | None = None,
     on: str = "local",
-    overrides: Mapping[str, object] | Sequence[str] = (),
+    overrides: str | Mapping[str, object] | Iterable[str] = (),
     **settings: Any,
 ) -> Results:
     """Run studies (by name or as declared) or a list of specs, and hand back frame, claims and report.
 
-    What is in the store already is not run again. `overrides={"train.epochs": 5}` changes every run that has the
-    field; `settings` are those of `Execution` (device, data_dir, …).
+    What is in the store already is not run again. `workers` is the number of processes, by default one per core.
+    `overrides={"train.epochs": 5}`, or `"train.epochs=5"`, changes every run that has the field; `settings` are those
+    of `Execution` (device, data_dir, threads of each worker, …). Studies that are named are remembered in the store,
+    so that `overparam report` reads the same.
 
     Raises:
+        ValueError: no such study, preset, field, device or backend, or a spec that cannot be trained.
+        StoreError: what is stored is damaged, or was computed from other data.
         KeyboardInterrupt: Ctrl-C; finished runs and checkpoints are kept, and the same call goes on.
-        RuntimeError: runs failed; the others are in the store.
+        RunsFailed: runs failed; the others are in the store and in its `results`.
     """
     execution = Execution(store=Path(store), **settings)
-    texts = _assignments(overrides)
-    items = _experiments(study_or_specs, preset, texts)
-    plan = plan_of(items, execution)
     number = default_workers() if workers is None else workers
-    costs = cost_of(plan, items, CostModel(execution, number))
+    refuse_unusable(number, on)
+    wanted, changes = _wanted(study_or_specs), _assignments(overrides)
+    items = _experiments(wanted, preset, changes)
+    plan = plan_of(items, execution)
+    costs = cost_of(plan, items, CostModel(execution, number), unreadable_is_free=True)
+    command = f"{len(plan.runs)} runs given to overparam.run"
+    if all(isinstance(each, str) for each in wanted):
+        command = _remember([item.study.name for item in items], preset, changes, execution)
+    results = Results(items, execution, command)
     swept = carry_out(plan, costs, execution, workers=number, on=on)
     if swept.interrupted:
         raise KeyboardInterrupt("finished runs and checkpoints are kept; the same call goes on")
     if swept.failures:
         lines = "; ".join(f"{identity}: {sentence}" for identity, sentence in swept.failures.items())
-        raise RuntimeError(f"{len(swept.failures)} of {len(plan.runs)} runs failed, the others are kept: {lines}")
-    command = python_call([item.study.name for item in items], preset, texts)
-    if not all(STUDIES.get(item.study.name) is not None for item in items):
-        return Results(items, execution, f"{len(plan.runs)} runs given to overparam.run")
-    data_dir = None if execution.data_dir is None else str(execution.data_dir)
-    studies = tuple(item.study.name for item in items)
-    Request(studies=studies, preset=preset, overrides=texts, data_dir=data_dir, command=command).save(execution.store)
-    return Results(items, execution, command)
+        counts = f"{len(swept.failures)} of {len(plan.runs)} runs failed"
+        raise RunsFailed(f"{counts}, the others are kept: {lines}", results)
+    return results
 
 
 def default_workers() -> int:
@@ -207,25 +237,66 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _assignments(overrides: Mapping[str, object] | Sequence[str]) -> tuple[str, ...]:
+def _remember(studies: Sequence[str], preset: Preset, overrides: tuple[str, ...], execution: Execution) -> str:
+    """Make this what the store's report is about, and return the call that asks for it."""
+    data_dir = None if execution.data_dir is None else str(execution.data_dir.resolve())
+    command = python_call(studies, preset, overrides)
+    request = Request(studies=tuple(studies), preset=preset, overrides=overrides, data_dir=data_dir, command=command)
+    request.save(execution.store)
+    return command
+
+
+def _assignments(overrides: str | Mapping[str, object] | Iterable[str]) -> tuple[str, ...]:
+    if isinstance(overrides, str):
+        return (overrides,)
     if isinstance(overrides, Mapping):
-        return tuple(f"{path}={json.dumps(value)}" for path, value in overrides.items())
+        return tuple(f"{path}={_written(path, value)}" for path, value in overrides.items())
     return tuple(overrides)
 
 
-def _experiments(
-    wanted: str | Study | Iterable[str] | Iterable[RunSpec] | RunSpec, preset: Preset, overrides: tuple[str, ...]
-) -> tuple[Experiment, ...]:
-    if isinstance(wanted, str):
-        return (experiment(wanted, preset, overrides=overrides),)
-    if isinstance(wanted, Study):
-        if preset not in wanted.designs:
-            raise ValueError(no_preset(wanted, preset))
-        return (of_design(wanted, preset, wanted.designs[preset], overrides),)
-    items = (wanted,) if isinstance(wanted, RunSpec) else tuple(wanted)
-    specs = [item for item in items if isinstance(item, RunSpec)]
-    if len(specs) == len(items):
+def _written(path: str, value: object) -> str:
+    """A value as the text that an assignment has; a spec becomes a table of its fields."""
+    try:
+        return json.dumps(value, default=_fields)
+    except TypeError:
+        raise ValueError(f"{path} = {value!r}; allowed: a number, a text, a list, a table or a spec") from None
+
+
+def _fields(value: object) -> dict[str, Any]:
+    if not isinstance(value, Spec):
+        raise TypeError
+    return value.model_dump(mode="json")
+
+
+Wanted = str | Study | RunSpec
+
+
+def _wanted(given: Wanted | Iterable[Wanted]) -> tuple[Wanted, ...]:
+    """Each study or run once, in their order."""
+    if isinstance(given, Wanted) or not isinstance(given, Iterable):
+        given = (given,)
+    items = tuple(given)
+    if strangers := [each for each in items if not isinstance(each, Wanted)]:
+        raise ValueError(f"cannot run {strangers[0]!r}; allowed: a study's name, a Study, a RunSpec or a list of these")
+    return tuple(dict.fromkeys(items))
+
+
+def _experiments(wanted: Sequence[Wanted], preset: Preset, overrides: tuple[str, ...]) -> tuple[Experiment, ...]:
+    specs = [each for each in wanted if isinstance(each, RunSpec)]
+    studies = [each for each in wanted if not isinstance(each, RunSpec)]
+    if not studies:
         return (of_specs(specs, overrides),)
     if specs:
         raise ValueError("studies and runs cannot be mixed in one call; call run for each")
-    return tuple(experiment(str(name), preset, overrides=overrides) for name in dict.fromkeys(items))
+    items = tuple(_of_study(each, preset, overrides) for each in studies)
+    names = [item.study.name for item in items]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f'two studies are named "{twice[0]}"; give each a name of its own, or call run for each')
+    return items
+
+
+def _of_study(study: str | Study, preset: Preset, overrides: tuple[str, ...]) -> Experiment:
+    if isinstance(study, str):
+        return experiment(study, preset, overrides=overrides)
+    known = preset_of(study, preset)
+    return of_design(study, known, study.designs[known], overrides)

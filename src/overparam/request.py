@@ -43,13 +43,27 @@ class Request(BaseModel):
             raise StoreError(f"{file} is damaged; name studies and preset on the command line") from None
 
 
-def run_command(request: Request, store: Path) -> str:
-    """The command that asks for this."""
+def run_command(request: Request) -> str:
+    """The command that asks for this, in a store that it does not name."""
     words = [*request.studies, "--preset", request.preset]
     words += [] if request.seeds is None else ["--seeds", str(request.seeds)]
     words += [word for text in request.overrides for word in ("--set", text)]
     words += [] if request.data_dir is None else ["--data-dir", request.data_dir]
-    return shlex.join(["overparam", "run", *words, "--store", str(store)])
+    return shlex.join(["overparam", "run", *words])
+
+
+def without_store(command: str) -> str:
+    """A command as a report shows it: where the runs lie on this machine is nothing to its readers.
+
+    >>> without_store("overparam run batch_size --store 'my runs' --set data.subset=first")
+    'overparam run batch_size --set data.subset=first'
+    """
+    if "--store" not in command:
+        return command  # a call of Python, too, is left as it is
+    words = shlex.split(command)
+    named = [i for i, word in enumerate(words) if word == "--store"]
+    left_out = {*named, *(i + 1 for i in named)}
+    return shlex.join(w for i, w in enumerate(words) if i not in left_out and not w.startswith("--store="))
 
 
 def python_call(studies: Sequence[str], preset: str, overrides: Sequence[str]) -> str:

@@ -69,7 +69,7 @@ def refuse_other_data(spec: RunSpec, identity: RunId, what: str, theirs: str, no
     if theirs != now:
         raise StoreError(
             f"run {identity} {what} on {spec.data.name} data with digest {theirs[:12]}…, but the data found now has "
-            f"{now[:12]}…; point --data-dir at the old data or use another --store"
+            f"{now[:12]}…; point --data-dir (data_dir=…) at the old data, or use another --store (store=…)"
         )
 
 
@@ -81,7 +81,7 @@ def refuse_mixed(execution: Execution, theirs: Mapping[str, str], what: str) -> 
     change = differences(execution.environment, theirs)
     if change and not execution.allow_mixed:
         raise StoreError(
-            f"{what} in another numeric environment ({change}); go on there, or pass --allow-mixed and lose "
-            "bit-exactness"
+            f"{what} in another numeric environment ({change}); go on there, or pass --allow-mixed "
+            "(allow_mixed=True) and lose bit-exactness"
         )
     return [change] if change else []

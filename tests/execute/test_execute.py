@@ -52,6 +52,13 @@ def test_train_gives_a_run_with_final_values_and_curves(tmp_path: Path) -> None:
     assert run.weights("init").keys() == run.weights("final").keys() == run.weights(0).keys()
 
 
+def test_settings_are_given_as_plain_values(tmp_path: Path) -> None:
+    run = train(spec(), store=str(tmp_path / "runs"), data_dir=str(tmp_path), evaluations=2)
+    assert (len(run.curves), run.curves["step"][-1]) == (2, 28)
+    with pytest.raises(ValueError, match="threads = 2: train calls .* workers; pass workers=2"):
+        train(spec(), store=tmp_path, threads=2)
+
+
 def test_validation_examples_are_evaluated(tmp_path: Path) -> None:
     run = train(spec(data=DATA.model_copy(update={"num_val": 50})), store=tmp_path)
     assert 0.0 < run.val_accuracy <= 1.0
@@ -89,7 +96,7 @@ def test_checkpoint_of_another_environment_is_refused(tmp_path: Path) -> None:
     execution = Execution(store=tmp_path)
     with pytest.raises(Interrupted, match="its checkpoint is kept"):
         execute(spec(), execution, should_stop=lambda: True)
-    with pytest.raises(StoreError, match=r"another numeric environment \(threads 1 → 2\)"):
+    with pytest.raises(StoreError, match=r"another numeric environment \(threads 1 → 2\).*\(allow_mixed=True\)"):
         execute(spec(), Execution(store=tmp_path, threads=2))
     assert execute(spec(), Execution(store=tmp_path, threads=2, allow_mixed=True)).status == "ok"
 
@@ -130,7 +137,7 @@ def test_killed_in_the_middle_and_resumed_is_uninterrupted(tmp_path: Path) -> No
 def test_a_cache_hit_under_other_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train(spec(), store=tmp_path)
     monkeypatch.setattr(stored, "content_digest", lambda spec, data_dir: "0" * 32)
-    with pytest.raises(StoreError, match="was trained on digits data with digest"):
+    with pytest.raises(StoreError, match=r"was trained on digits data with digest.*\(data_dir=…\).*\(store=…\)"):
         train(spec(), store=tmp_path)
 
 

@@ -106,7 +106,15 @@ def test_levels_without_a_number_are_in_the_last_panel_and_named(drawings: dict[
     assert "adam-32, full lr 0.1, full lr 0.05" in drawings["curvature"].caption
     frame, readings = everything()
     numeric = drawn(frame.filter(pl.col("level_value").is_not_null()), readings)["curvature"]
-    assert "without a number" not in numeric.caption
+    assert "positive numbers" not in numeric.caption
+
+
+def test_a_level_of_zero_has_no_place_on_the_axis_and_is_named() -> None:
+    frame, readings = everything()
+    zero = pl.when(pl.col("level") == "8").then(0.0).otherwise(pl.col("level_value"))
+    found = drawn(frame.with_columns(level_value=zero), readings)["curvature"]
+    assert all(x == [32, 128, 1297] for x, _ in lines(found.figure.axes[0])[:1])
+    assert "Levels that are not positive numbers are in the last panel only: 8, " in found.caption
 
 
 def test_panels_of_what_is_not_measured_are_left_out(drawings: dict[str, Drawing]) -> None:

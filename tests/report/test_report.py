@@ -298,6 +298,28 @@ def test_named_levels_stand_right_of_the_numbers() -> None:
     assert level_places(rows) == {"8": 3.0, "32": 5.0, "full": 6.5}
 
 
+def test_levels_without_a_logarithm_stand_with_the_named_ones() -> None:
+    """Label noise of 0 is a level like others; its place is off the log2 axis, and no line leads there."""
+    levels = {"0": 0.0, "0.25": 0.25, "0.5": 0.5, "full": None}
+    rows: list[tables.Row] = [
+        {"arm": "a", "level": level, "level_value": value, "gap": 0.1, "gap_lower": 0.05, "gap_upper": 0.15}
+        for level, value in levels.items()
+    ]
+    places = level_places(rows)
+    assert places == {"0.25": -2.0, "0.5": -1.0, "0": 0.5, "full": 2.0}
+    runs = pl.DataFrame([{"arm": "a", "status": "ok", "level": level, "gap": 0.1} for level in levels])
+    axes = draw_panel(Figure().subplots(), rows, runs, "gap", places)
+    line, *_, rule = axes.lines
+    assert list(np.asarray(line.get_xdata())) == [-2.0, -1.0] and list(np.asarray(rule.get_xdata())) == [-0.25, -0.25]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["0.25", "0.5", "0", "full"]
+
+
+def test_the_page_does_not_say_that_claims_came_before_the_runs(folder: Path) -> None:
+    """Some descriptive ones came after a first run, and the documentation says which."""
+    page = (folder / "report.html").read_text()
+    assert "declared in code" in page and "before the runs" not in page.lower()
+
+
 def test_numbers_are_written_for_people() -> None:
     assert numbers.percent(math.nan) == "–"
     assert numbers.points(0.0225) == "+2.25"

@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from overparam.identity import run_id
@@ -17,11 +19,15 @@ from overparam.specs import (
     Level,
     Mean,
     Panel,
+    Peak,
+    PeakPlace,
     Point,
     RunSpec,
     Slope,
     TrainSpec,
 )
+from overparam.specs.study import level_text
+from overparam.studies import STUDIES
 
 
 def spec(batch_size: int) -> RunSpec:
@@ -46,6 +52,55 @@ def test_cells_are_every_arm_level_and_seed() -> None:
     assert [(cell.arm, cell.level, cell.seed) for cell in cells] == [("sgd", b, s) for b in (8, 32) for s in range(3)]
     assert all(cell.spec.seed == cell.seed for cell in cells)
     assert len({run_id(cell.spec) for cell in cells}) == 6
+
+
+def arm_of(*levels: float | str, name: str = "noise") -> Arm:
+    return Arm(name=name, title="Noise", note="", levels=tuple(Level(level=x, spec=spec(8)) for x in levels))
+
+
+@pytest.mark.parametrize(
+    ("arms", "message"),
+    [
+        ((ARM, ARM), 'two arms are named "sgd"'),
+        ((arm_of(8, 32, 8),), 'two levels of arm noise are "8"'),
+        ((arm_of(8, "8"),), 'two levels of arm noise are "8"'),
+    ],
+)
+def test_cells_have_names_of_their_own(arms: tuple[Arm, ...], message: str) -> None:
+    """Two cells of one name would be taken for each other in every table."""
+    with pytest.raises(ValidationError, match=message):
+        Design(seeds=(0,), arms=arms, claims=(), caption="")
+    assert Design(seeds=(0,), arms=(ARM, arm_of(1234561, 1234562)), claims=(), caption="")
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_a_level_is_its_text(level: float) -> None:
+    assert float(level_text(level)) == level
+
+
+def test_levels_of_the_studies_are_written_with_few_digits() -> None:
+    designs = [design for study in STUDIES.values() for design in study.designs.values()]
+    levels = {x.level for each in designs for arm in each.arms for x in arm.levels if not isinstance(x.level, str)}
+    assert len(levels) > 20 and all(level_text(level) == format(level, "g") for level in levels)
+
+
+@pytest.mark.parametrize("level", [0.0, -1.0])
+@pytest.mark.parametrize(
+    ("estimand", "advice"),
+    [
+        (Slope(metric="gap", arm="noise"), "name positive levels in its slope"),
+        (Slope(metric="gap", arm="noise", scale="log"), "name positive levels in its slope"),
+        (PeakPlace(metric="gap", arm="noise", reaches=0.1), "leave that level out"),
+    ],
+)
+def test_a_level_without_a_logarithm_has_no_doublings(level: float, estimand: Any, advice: str) -> None:
+    """Such a claim would be NaN, and be found out only after everything is trained."""
+    arms, doubled = (arm_of(level, 0.1, 0.2, "all"),), claim(estimand=estimand)
+    with pytest.raises(ValidationError, match=f"claim c takes logarithms of levels, .* {level:g}; {advice}"):
+        Design(seeds=(0, 1), arms=arms, claims=(doubled,), caption="")
+    inside = claim(estimand=Slope(metric="gap", arm="noise", levels=(0.1, 0.2)))
+    ordered = claim(estimand=Peak(metric="gap", arm="noise"))
+    assert Design(seeds=(0, 1), arms=arms, claims=(inside, ordered), caption="")
 
 
 @pytest.mark.parametrize(

@@ -14,19 +14,11 @@ from overparam.analyse.peak import first_below, held_out, most_prominent
 from overparam.specs.estimand import Concordance, Difference, Mean, Metric, Peak, PeakPlace, PerSeed, Slope
 from overparam.specs.probe import Measured
 from overparam.specs.run import RunSpec
+from overparam.specs.study import level_text as level_text
 
 Values = NDArray[np.float64]
 FAILED = ("diverged", "collapsed")
 EARLY_STOP = "early_stop_"  # metrics of the probe of that name
-
-
-def level_text(level: float | str) -> str:
-    """How a level is written everywhere.
-
-    >>> level_text(32.0), level_text("full lr 0.1")
-    ('32', 'full lr 0.1')
-    """
-    return level if isinstance(level, str) else format(level, "g")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import polars as pl
 from matplotlib.axes import Axes
 
+from overparam.analyse.frame import level_text
 from overparam.report.drawing import Drawing, Material, bars, geometric, key, panels
 from overparam.report.style import log_scale, looks
 from overparam.specs.probe import Measured
@@ -36,7 +37,7 @@ def curvature(material: Material) -> Drawing | None:
     figure, grid = panels(rows, columns, (9.6 / columns, 3.6))
     *places, last = [axes for row in grid for axes in row]
     for axes, metric in zip(places, metrics, strict=True):
-        _against_level(axes, material, ok.filter(pl.col("level_value").is_not_null() & _positive(metric)), metric)
+        _against_level(axes, material, ok.filter(_positive("level_value") & _positive(metric)), metric)
     _against_loss(last, material, ok)
     styles = looks(list(material.titles))
     key(figure, {title: styles[arm] for arm, title in material.titles.items() if arm in set(ok["arm"])})
@@ -59,7 +60,7 @@ def _against_level(axes: Axes, material: Material, runs: pl.DataFrame, metric: s
             axes.scatter(mine["level_value"], mine[metric], s=7, color=style["color"], alpha=0.3, linewidths=0)
     log_scale(axes, "x", "y")
     levels = sorted(runs["level_value"].unique())
-    axes.set_xticks(levels, [f"{level:g}" for level in levels])
+    axes.set_xticks(levels, [level_text(level) for level in levels])
     axes.set_xlabel(material.factor)
     axes.set_title(PANELS[metric])
 
@@ -77,8 +78,10 @@ def _caption(material: Material, ok: pl.DataFrame, metrics: list[str]) -> str:
     def wanted(probe: Measured) -> bool:
         return "lambda_max" in probe.columns
 
-    named = list(dict.fromkeys(ok.filter(pl.col("level_value").is_null())["level"]))
-    elsewhere = f" Levels without a number are in the last panel only: {', '.join(named)}." if named else ""
+    others = list(dict.fromkeys(ok.filter(~_positive("level_value").fill_null(False))["level"]))
+    elsewhere = (
+        f" Levels that are not positive numbers are in the last panel only: {', '.join(others)}." if others else ""
+    )
     divisors = {"lambda_max_per_loss": LOSS, "lambda_max_per_softmax_variance": VARIANCE}
     return (
         "Geometric means over seeds with 95 % t intervals of the logarithms; faint dots are runs."

@@ -91,6 +91,11 @@ def levels_of(readings: Sequence[Reading]) -> list[str]:
     return list(dict.fromkeys(reading.level for reading in readings))
 
 
+def has_logarithm(level: float | str | None) -> bool:
+    """Whether a level has a place on a logarithmic axis: no name has one, and no number that is not positive."""
+    return isinstance(level, int | float) and level > 0
+
+
 def panels(
     rows: int, columns: int, size: tuple[float, float], *, sharex: bool = False, sharey: bool | Literal["row"] = False
 ) -> tuple[Figure, list[list[Axes]]]:

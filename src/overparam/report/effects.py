@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib
 from matplotlib.figure import Figure
 
 from overparam.analyse.claims import Verdict
 from overparam.report import numbers
-from overparam.report.style import COLOURS, RC
+from overparam.report.style import COLOURS, styled
 
 LOOKS: dict[str, dict[str, Any]] = {
     "supported": {"color": COLOURS[2], "marker": "o", "markerfacecolor": COLOURS[2]},
@@ -20,7 +19,7 @@ LOOKS: dict[str, dict[str, Any]] = {
 def effects_figure(verdicts: Sequence[Verdict]) -> Figure:
     """Estimates with 95 % intervals in the unit of each claim; inside the band, null ± margin, effects are small."""
     drawn = drawable(verdicts)
-    with matplotlib.rc_context(dict(RC)):  # type: ignore[arg-type]
+    with styled():
         figure = Figure(figsize=(9.6, 1.0 + 0.42 * max(1, len(drawn))), layout="constrained")
         axes = figure.subplots()
         for row, verdict in enumerate(reversed(drawn)):

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-import matplotlib
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
@@ -15,7 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from overparam.report.style import RC, looks
+from overparam.report.drawing import has_logarithm
+from overparam.report.style import looks, styled
 from overparam.report.tables import Row
 
 PANELS = (("test_accuracy", "Test accuracy (%)"), ("gap", "Generalization gap: train − test accuracy (points)"))
@@ -27,13 +27,13 @@ PERCENTS = (1, 2, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 97, 98, 99, 99.5, 9
 def sweep_figure(rows: Sequence[Row], frame: pl.DataFrame, factor: str) -> Figure:
     """Accuracy and gap against the swept factor, every arm: means with 95 % t intervals, seeds as faint dots.
 
-    A row of panels for each group of arms. Numeric levels sit on a log2 axis; named levels have places of their own to
-    the right of it.
+    A row of panels for each group of arms. Positive levels sit on a log2 axis; other numbers and names have places of
+    their own to the right of it.
     """
     groups = [[row for row in rows if row["group"] == group] for group in dict.fromkeys(row["group"] for row in rows)]
     shown = [(*PANELS, *(panel for panel in EARLY_PANELS if _measured(group, panel[0]))) for group in groups]
     columns = max(map(len, shown))
-    with matplotlib.rc_context(dict(RC)):  # type: ignore[arg-type]
+    with styled():
         height = 4.6 if len(groups) == 1 else 3.9 * len(groups)
         figure = Figure(figsize=(4.8 * columns, height), layout="constrained")
         parts = figure.subfigures(len(groups), 1, squeeze=False)[:, 0]
@@ -54,12 +54,12 @@ def _measured(rows: Sequence[Row], metric: str) -> bool:
 
 
 def level_places(rows: Sequence[Row]) -> dict[str, float]:
-    """Horizontal position of every level: log2 of its value, then whole steps for named levels."""
+    """Horizontal position of every level: log2 of its value, then whole steps for levels without a logarithm."""
     values = {row["level"]: row["level_value"] for row in rows}
-    numeric = {level: math.log2(value) for level, value in values.items() if value is not None}
+    numeric = {level: math.log2(value) for level, value in values.items() if has_logarithm(value)}
     start = max(numeric.values(), default=0.0) + 1.5
-    named = [level for level, value in values.items() if value is None]
-    return numeric | {level: start + 1.5 * index for index, level in enumerate(named)}
+    others = [level for level in values if level not in numeric]
+    return numeric | {level: start + 1.5 * index for index, level in enumerate(others)}
 
 
 def legend_keys(rows: Sequence[Row]) -> list[Line2D]:
@@ -122,10 +122,10 @@ def _labelled(rows: Sequence[Row]) -> list[str]:
 
 
 def _boundary(axes: Axes, rows: Sequence[Row], places: dict[str, float]) -> None:
-    """A thin rule where the numeric axis ends and the named levels begin."""
-    named = [places[row["level"]] for row in rows if row["level_value"] is None]
-    if named and len(set(named)) < len(places):
-        axes.axvline(min(named) - 0.75, color="#999999", lw=0.6, ls=(0, (2, 2)), zorder=0)
+    """A thin rule where the log2 axis ends."""
+    others = [places[row["level"]] for row in rows if not has_logarithm(row["level_value"])]
+    if others and len(set(others)) < len(places):
+        axes.axvline(min(others) - 0.75, color="#999999", lw=0.6, ls=(0, (2, 2)), zorder=0)
 
 
 def _line(
@@ -134,7 +134,7 @@ def _line(
     x = [places[row["level"]] + shift for row in rows]
     y = [_unit(metric) * row[metric] for row in rows]
     bars = [[_reach(row, metric, "lower") for row in rows], [_reach(row, metric, "upper") for row in rows]]
-    numeric = [i for i, row in enumerate(rows) if row["level_value"] is not None]
+    numeric = [i for i, row in enumerate(rows) if has_logarithm(row["level_value"])]
     axes.plot(
         [x[i] for i in numeric], [y[i] for i in numeric], color=style["color"], linestyle=style["linestyle"], lw=1.2
     )
@@ -162,7 +162,7 @@ def _dots(
 def to_svg(figure: Figure) -> str:
     """SVG element without XML head, the same bytes for the same figure."""
     stream = io.StringIO()
-    with matplotlib.rc_context(dict(RC)):  # type: ignore[arg-type]
+    with styled():
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
     return text[text.index("<svg") :]
@@ -177,6 +177,6 @@ def inline(svg: str, name: str) -> str:
 def to_png(figure: Figure) -> bytes:
     """PNG bytes without a date."""
     stream = io.BytesIO()
-    with matplotlib.rc_context(dict(RC)):  # type: ignore[arg-type]
+    with styled():
         figure.savefig(stream, format="png", dpi=120, metadata={"Software": None})
     return stream.getvalue()

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from typing import Any
 
+from overparam.identity import run_id
 from overparam.specs.run import RunSpec
 from overparam.specs.study import Arm, Design
 
@@ -10,10 +11,19 @@ HIDDEN = ("kind", "semantics")
 
 
 def flat(spec: RunSpec) -> dict[str, str]:
-    """Dotted field → text, without what is empty by default."""
+    """Dotted field → text, without what is empty by default. A run behind this one is a line, not its fields."""
+    tree = spec.model_dump(mode="json", exclude={"init": {"of"}, "mask": {"of"}})
+    for field in ("init", "mask"):
+        if (of := getattr(getattr(spec, field), "of", None)) is not None:
+            tree[field]["of"] = _named(of)
     found: dict[str, str] = {}
-    _walk("", spec.model_dump(mode="json"), found)
+    _walk("", tree, found)
     return found
+
+
+def _named(run: RunSpec) -> str:
+    """A run by what it is and by the beginning of its id, which goes with its seed."""
+    return f"{run.mask.kind} run {run_id(run)[:8]} (seed {run.seed})"
 
 
 def _walk(prefix: str, value: Any, found: dict[str, str]) -> None:
@@ -24,7 +34,7 @@ def _walk(prefix: str, value: Any, found: dict[str, str]) -> None:
         for key, child in value.items():
             if key not in HIDDEN:
                 _walk(f"{prefix}.{key}" if prefix else key, child, found)
-    elif value is not None:
+    elif value not in (None, []):
         found[prefix] = ", ".join(map(str, value)) if isinstance(value, list) else f"{value}"
 
 

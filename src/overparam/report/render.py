@@ -80,7 +80,7 @@ def _json(result: StudyResult, section: Mapping[str, Any]) -> dict[str, Any]:
         "claims": [tables.verdict_row(verdict) for verdict in result.verdicts],
         "cells": section["rows"],
         "correlations": [asdict(each) for each in section["correlations"]],
-        "scaling": exponents.records(scalings(_material(result))),
+        "scaling": exponents.records(section["scalings"]),
     }
 
 
@@ -93,7 +93,7 @@ def _section(result: StudyResult, out_dir: Path) -> dict[str, Any]:
     sweep, effects = _figures(result, rows, out_dir) if finished else (None, None)
     _tables(result, rows, out_dir)
     confirmatory = [v for v in result.verdicts if v.claim.confirmatory]
-    shared = protocol.shared(design)
+    shared, found = protocol.shared(design), scalings(_material(result))
     return {
         "study": result.study,
         "preset": result.preset,
@@ -101,7 +101,8 @@ def _section(result: StudyResult, out_dir: Path) -> dict[str, Any]:
         "name": name,
         "sweep": sweep,
         "effects": effects,
-        "scaling": _scaling(result, out_dir) if finished else None,
+        "scaling": _scaling(result, found, out_dir) if finished else None,
+        "scalings": found,
         "drawings": _drawings(result, out_dir),
         "correlations": correlated(design, result.frame),
         "rows": rows,
@@ -157,10 +158,9 @@ def _material(result: StudyResult) -> Material:
     return Material(result.study.factor, design, result.frame, result.readings)
 
 
-def _scaling(result: StudyResult, out_dir: Path) -> dict[str, Any] | None:
+def _scaling(result: StudyResult, found: Sequence[exponents.Scaling], out_dir: Path) -> dict[str, Any] | None:
     """The scaling figure and its tables, if the design declares panels."""
     material, name = _material(result), numbers.stem(result.study.name)
-    found = scalings(material)
     drawing = scaling(material, found)
     if drawing is None:
         return None

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from overparam.analyse.frame import level_text
-from overparam.report.drawing import Drawing, Material, bars, panels
+from overparam.report.drawing import Drawing, Material, bars, has_logarithm, panels
 from overparam.report.exponents import Scaling, scaling_of, written
 from overparam.report.style import log_scale, looks, styled
 from overparam.specs.study import RUN_METRICS, Cell, Design, Panel
@@ -119,13 +119,9 @@ def _expected(design: Design) -> list[tuple[Cell, Panel]]:
         (cell, panel)
         for cell in design.cells()
         for panel in design.panels
-        if panel.arm == cell.arm and _on_axis(cell.level)
+        if panel.arm == cell.arm and has_logarithm(cell.level)
         if panel.metric in RUN_METRICS or any(panel.metric in probe.columns for probe in design.probes_of(cell))
     ]
-
-
-def _on_axis(level: float | str) -> bool:
-    return not isinstance(level, str) and level > 0
 
 
 def _unusable(value: float | None) -> str:
@@ -138,5 +134,5 @@ def _unusable(value: float | None) -> str:
 def _not_drawn(design: Design) -> list[str]:
     shown = {panel.arm for panel in design.panels}
     levels = [level.level for arm in design.arms if arm.name in shown for level in arm.levels]
-    named = list(dict.fromkeys(level_text(level) for level in levels if not _on_axis(level)))
+    named = list(dict.fromkeys(level_text(level) for level in levels if not has_logarithm(level)))
     return [f"Levels that are not positive numbers are not drawn: {', '.join(named)}."] if named else []

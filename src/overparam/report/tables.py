@@ -8,6 +8,7 @@ import polars as pl
 from overparam.analyse.claims import Verdict
 from overparam.analyse.frame import level_text
 from overparam.analyse.intervals import Interval, t_interval
+from overparam.report.tex import escape
 from overparam.specs.study import Design
 
 METRICS = ("test_accuracy", "train_accuracy", "gap", "train_loss", "test_loss")
@@ -103,23 +104,9 @@ def _interval(prefix: str, interval: Interval) -> Row:
 
 def latex(columns: Sequence[str], rows: Iterable[Sequence[str]], layout: str | None = None) -> str:
     """A booktabs table: the first column left, the others right, unless `layout` says otherwise."""
-    head = " & ".join(_escape(column) for column in columns)
-    body = "\n".join(" & ".join(_escape(cell) for cell in row) + r" \\" for row in rows)
+    head = " & ".join(escape(column) for column in columns)
+    body = "\n".join(" & ".join(escape(cell) for cell in row) + r" \\" for row in rows)
     layout = layout or "l" + "r" * (len(columns) - 1)
     return (
         f"\\begin{{tabular}}{{{layout}}}\n\\toprule\n{head} \\\\\n\\midrule\n{body}\n\\bottomrule\n\\end{{tabular}}\n"
     )
-
-
-def _escape(text: str) -> str:
-    named = {
-        "\\": r"\textbackslash{}",
-        "−": "$-$",
-        "–": "--",
-        "<": "$<$",
-        ">": "$>$",
-        "^": r"\^{}",
-        "~": r"\~{}",
-        "[": "{[}",
-    }
-    return "".join(named.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in text)

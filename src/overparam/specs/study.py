@@ -1,12 +1,12 @@
 """What a study is: a question, arms of runs, claims fixed before the runs, and a budget, per preset."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from overparam.identity import Spec
-from overparam.specs.estimand import Estimand, Metric, pointed_at
+from overparam.specs.estimand import Estimand, Metric, PeakPlace, Slope, pointed_at
 from overparam.specs.probe import Measured, Probing
 from overparam.specs.run import RunSpec
 
@@ -35,6 +35,18 @@ class Claim(Spec):
     paper_note: str = ""
     comparable: bool = False
     confirmatory: bool = True
+
+
+def level_text(level: float | str) -> str:
+    """How a level is written everywhere: a number with six digits, or with as many as it needs.
+
+    >>> level_text(32.0), level_text(1234567.0), level_text("full lr 0.1")
+    ('32', '1234567', 'full lr 0.1')
+    """
+    if isinstance(level, str):
+        return level
+    short = format(level, "g")
+    return short if float(short) == level else repr(level).removesuffix(".0")
 
 
 class Level(Spec):
@@ -75,6 +87,16 @@ class Panel(Spec):
     reference: float | None = None
 
 
+def _repeated(values: Sequence[Any]) -> list[Any]:
+    return [value for value in values if values.count(value) > 1]
+
+
+def _no_logarithm(claim: Claim, arm: str, level: float) -> str:
+    instead = "name positive levels in its slope" if isinstance(claim.estimand, Slope) else "leave that level out"
+    text = level_text(level)
+    return f"claim {claim.name} takes logarithms of levels, but arm {arm} has the level {text}; {instead}"
+
+
 class Cell(NamedTuple):
     """A run in its place: which arm, which level, which seed."""
 
@@ -106,6 +128,16 @@ class Design(Spec):
         return tuple(dict.fromkeys([*RUN_METRICS, *(name for each in self.probings for name in each.probe.columns)]))
 
     @model_validator(mode="after")
+    def _cells_are_distinct(self) -> "Design":
+        """Runs are found by the arm's name and the level's text."""
+        if twice := _repeated([arm.name for arm in self.arms]):
+            raise ValueError(f'two arms are named "{twice[0]}"; give each arm a name of its own')
+        for arm in self.arms:
+            if twice := _repeated([level_text(level.level) for level in arm.levels]):
+                raise ValueError(f'two levels of arm {arm.name} are "{twice[0]}"; give each level once')
+        return self
+
+    @model_validator(mode="after")
     def _claims_point_at_cells(self) -> "Design":
         cells = {(arm.name, level.level) for arm in self.arms for level in arm.levels}
         arms = {arm.name for arm in self.arms}
@@ -121,13 +153,23 @@ class Design(Spec):
         return self
 
     @model_validator(mode="after")
+    def _logarithms_have_positive_levels(self) -> "Design":
+        levels = {arm.name: [each.level for each in arm.levels] for arm in self.arms}
+        for claim in self.claims:
+            match claim.estimand:
+                case Slope(arm=arm, levels=None) | PeakPlace(arm=arm):
+                    if refused := [x for x in levels[arm] if not isinstance(x, str) and x <= 0]:
+                        raise ValueError(_no_logarithm(claim, arm, refused[0]))
+        return self
+
+    @model_validator(mode="after")
     def _panels_point_at_arms(self) -> "Design":
         for panel in self.panels:
             if panel.arm not in {arm.name for arm in self.arms}:
                 raise ValueError(f'panel "{panel.title}" points at arm "{panel.arm}", which is not there')
             self._refuse_unknown(f'panel "{panel.title}"', [panel.metric])
         places = [(panel.arm, panel.metric) for panel in self.panels]
-        if twice := [place for place in places if places.count(place) > 1]:
+        if twice := _repeated(places):
             raise ValueError(f"two panels show {twice[0][1]} of arm {twice[0][0]}")
         return self
 
@@ -142,7 +184,7 @@ class Design(Spec):
                 for seed in self.seeds[:1]:  # which has every probe that a later seed has
                     probes = self.probes_of(Cell(arm.name, level.level, seed, level.spec))
                     names = [name for probe in probes for name in probe.columns]
-                    if twice := [name for name in names if names.count(name) > 1]:
+                    if twice := _repeated(names):
                         raise ValueError(f'two probes of {arm.name}, level {level.level}, give "{twice[0]}"')
         return self
 
