@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from overparam.execute import train as train
     from overparam.execution import Execution as Execution
     from overparam.laboratory import Results as Results
+    from overparam.laboratory import RunsFailed as RunsFailed
     from overparam.laboratory import run as run
     from overparam.measure.card import SharpnessReport as SharpnessReport
     from overparam.measure.card import sharpness_report as sharpness_report
@@ -91,7 +92,7 @@ _HOMES = {
     "overparam.execution": ("Execution",),
     "overparam.training.observer": ("Observer",),
     "overparam.training.solve": ("descended", "least_squares", "solve"),
-    "overparam.laboratory": ("Results", "run"),
+    "overparam.laboratory": ("Results", "RunsFailed", "run"),
     "overparam.measure.card": (
         "SharpnessReport",
         "sharpness_report",

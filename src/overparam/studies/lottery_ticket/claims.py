@@ -1,4 +1,4 @@
-"""What is claimed about tickets, fixed before the runs."""
+"""What is claimed about tickets; docs/results says which descriptive claims were added after a first run."""
 
 from collections.abc import Collection
 
