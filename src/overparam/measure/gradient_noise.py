@@ -109,5 +109,5 @@ def _ratio_interval(means: tuple[float, float], covariance: Tensor, freedom: int
     root = math.sqrt(max(0.0, mixed * mixed - square * constant))
     if square > 0.0 and b > 0.0:
         return max(0.0, (mixed - root) / square), (mixed + root) / square
-    # b = 0 is not excluded: large ratios all fit, and small ones do if a = 0 does.
-    return (0.0 if constant <= 0.0 else max(0.0, (mixed - root) / square) if square < 0.0 else 0.0), math.inf
+    # b = 0 is not excluded, so that every large ratio fits; small ones do unless a = 0 is excluded.
+    return ((mixed - root) / square if square < 0.0 < constant else 0.0), math.inf
