@@ -392,31 +392,3 @@ def test_the_model_is_left_as_it_was_and_nothing_global_is_drawn() -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
     assert [m.training for m in model] == [True, False, True, True]
     assert torch.equal(state, torch.get_rng_state())
-
-
-def test_keskar_needs_a_loss_above_minus_one() -> None:
-    """The value is divided by 1 + L."""
-    model = weighted([1.0, 2.0])
-    x, y = inputs(4, 2), torch.zeros(4, 1, dtype=F64)
-    for shift in (-1.0, -2.0):
-        with pytest.raises(ValueError, match="allowed: L > −1"):
-            worst_case_sharpness(model, lambda f, y: 0.0 * f[:, 0] + shift, (x, y), radius=0.1, norm="keskar")  # noqa: B023
-
-
-@pytest.mark.parametrize("unit", [1e-12, 1e9])
-def test_the_worst_case_has_the_unit_of_the_loss(unit: float) -> None:
-    """A small number added to a norm would stop the ascent of a small loss."""
-    model, pair = weighted([1.0, 2.0]), (inputs(6, 2), inputs(6, 1, seed=1))
-    plain = worst_case_sharpness(model, "mse", pair, radius=0.3)
-    found = worst_case_sharpness(model, lambda f, y: unit * 0.5 * (f - y).square().sum(1), pair, radius=0.3)
-    assert found.value == pytest.approx(unit * plain.value, rel=1e-9)
-
-
-def test_more_restarts_and_more_steps_never_find_less() -> None:
-    model = filled(nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).double())
-    pair = inputs(20, 4), torch.arange(20) % 3
-    found = [
-        worst_case_sharpness(model, "cross_entropy", pair, radius=1.0, restarts=restarts, steps=steps).value
-        for restarts, steps in ((1, 5), (2, 5), (4, 5), (4, 10))
-    ]
-    assert found == sorted(found)
