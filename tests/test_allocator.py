@@ -41,3 +41,11 @@ def test_a_freed_block_is_reused_without_page_faults() -> None:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
 def test_the_process_is_as_before_when_the_block_ends() -> None:
     assert faults("with allocator.freed_memory_kept(): pass") > 10_000
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+@pytest.mark.parametrize(
+    "keeper", ["allocator.keep_freed_memory()", "outer = allocator.freed_memory_kept(); outer.__enter__()"]
+)
+def test_an_inner_block_ends_nothing_that_an_outer_one_keeps(keeper: str) -> None:
+    assert faults(f"{keeper}\nwith allocator.freed_memory_kept(): pass") < 1_000

@@ -66,6 +66,34 @@ def test_pooling_that_gives_indices_or_has_no_batch_axis_stays_pytorchs() -> Non
     assert not assert_same_derivatives(curved(lambda x: F.max_pool2d(x, 2)), [x[0]]).unbatched
 
 
+@pytest.mark.parametrize("name", WINDOWS)
+def test_max_pooling_right_after_relu_comes_first_and_changes_nothing(name: str) -> None:
+    """Whole numbers have many ties, at zero and above."""
+    window, options = WINDOWS[name]
+    x = tensors((2, 3, 7, 6))[0].mul(1.5).round()
+    assert_same_derivatives(curved(lambda x: F.max_pool2d(F.relu(x), window, **options)), [x])
+    with SecondOrder():
+        out = F.max_pool2d(F.relu(x.requires_grad_()), window, **options)
+    assert "ReLU" in type(out.grad_fn).__name__
+
+
+def _changed_input(x: Tensor) -> Tensor:
+    inside = x + 0.0
+    out = F.relu(inside)
+    inside.mul_(-1.0)
+    return F.max_pool2d(out, 2) + inside.sum()
+
+
+def _another_between(x: Tensor) -> Tensor:
+    out = F.relu(x)
+    return F.max_pool2d(out, 2) + F.max_pool2d(F.relu(-x), 2) + F.max_pool2d(out, 2)
+
+
+@pytest.mark.parametrize("function", [_changed_input, _another_between])
+def test_max_pooling_of_something_else_than_the_last_relu(function: Callable[[Tensor], Tensor]) -> None:
+    assert_same_derivatives(curved(function), tensors((2, 3, 6, 6)))
+
+
 RELUS: dict[str, Callable[[Tensor], Tensor]] = {
     "F.relu": F.relu,
     "torch.relu": torch.relu,

@@ -7,7 +7,7 @@ which its CPU kernels run slowly. The same derivatives are one forward and one b
     ∂g = conv(X, w) + conv(x, W),    ∂x = convᵀ(g, W),    ∂w = weight gradient of (X, g)
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -17,6 +17,7 @@ from torch.autograd.function import Function
 _convolution = torch.ops.aten.convolution
 _backward = torch.ops.aten.convolution_backward
 Geometry = tuple[list[int], list[int], list[int], int]  # stride, padding, dilation, groups
+Known = Callable[[], Tensor]
 
 
 class Mode(Protocol):
@@ -40,13 +41,18 @@ def _grads(g: Tensor, x: Tensor, w: Tensor, geometry: Geometry, mask: Sequence[b
 
 
 class Convolution(Function):
-    """conv2d; the mode says whether second derivatives are wanted or only that the backward pass is linear."""
+    """conv2d; the mode says whether second derivatives are wanted or only that the backward pass is linear.
+
+    `known` gives the result, where the caller has a cheaper way to it.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor, b: Tensor | None, geometry: Geometry, mode: Mode) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, w: Tensor, b: Tensor | None, geometry: Geometry, mode: Mode, known: Known | None = None
+    ) -> Tensor:
         ctx.save_for_backward(x, w)
         ctx.settings = geometry, b is not None, mode
-        return _conv(x, w, b, geometry)
+        return _conv(x, w, b, geometry) if known is None else known()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
@@ -55,8 +61,8 @@ class Convolution(Function):
         mask = ctx.needs_input_grad[0], ctx.needs_input_grad[1], bias and ctx.needs_input_grad[2]
         if torch.is_grad_enabled():
             parts = _ConvolutionBackward.apply(grads[0], x, w, geometry, mask, mode.curved)  # type: ignore[no-untyped-call]
-            return *parts, None, None
-        return *_grads(grads[0], x, w, geometry, mask), None, None
+            return *parts, None, None, None
+        return *_grads(grads[0], x, w, geometry, mask), None, None, None
 
 
 class _ConvolutionBackward(Function):

@@ -71,11 +71,16 @@ class CurvatureOperator:
     - `empirical_fisher`: `(1/N) Σ ∇ℓ_i ∇ℓ_iᵀ` at the given labels
 
     Where PyTorch has no second derivative of an operation, Hessian products are central differences of gradients, and
-    `fallback` is what PyTorch said; else it is `None`.
+    `fallback` is what PyTorch said; else it is `None`. `check` tries the second derivative on four examples first.
     """
 
     def __init__(
-        self, problem: Problem, curvature: Curvature = "hessian", *, max_graph_bytes: int = MAX_GRAPH_BYTES
+        self,
+        problem: Problem,
+        curvature: Curvature = "hessian",
+        *,
+        max_graph_bytes: int = MAX_GRAPH_BYTES,
+        check: bool = True,
     ) -> None:
         refuse_unknown_curvature(curvature)
         if curvature == "fisher" and not isinstance(problem.loss, str):
@@ -86,7 +91,7 @@ class CurvatureOperator:
         self.fallback: str | None = None
         self.kept: list[Linearized | Batch] = []
         self._try(lambda: self._keep(max_graph_bytes))
-        if curvature == "hessian" and self.fallback is None:
+        if check and curvature == "hessian" and self.fallback is None:
             refuse_wrong_second_derivative(problem)
 
     def __call__(self, vectors: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ zero in and adds it; for max-pooling it gathers from a copy with channels first,
 copies once more.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -53,30 +54,33 @@ class MaxPool(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, window: Window) -> Tensor:
         out, places = _pooled(x, *window)
-        ctx.save_for_backward(x, places)
-        ctx.window = window
+        ctx.save_for_backward(places)
+        ctx.settings = window, x.size(), x.stride()
         found: Tensor = out
         return found
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        x, places = ctx.saved_tensors
-        return _Scatter.apply(grads[0], x, places, ctx.window), None  # type: ignore[no-untyped-call]
+        (places,) = ctx.saved_tensors
+        return _Scatter.apply(grads[0], places, *ctx.settings), None  # type: ignore[no-untyped-call]
 
 
 class _Scatter(Function):
     """Cotangents to the places of the maxima."""
 
     @staticmethod
-    def forward(ctx: Any, g: Tensor, x: Tensor, places: Tensor, window: Window) -> Tensor:
+    def forward(
+        ctx: Any, g: Tensor, places: Tensor, window: Window, size: Sequence[int], stride: Sequence[int]
+    ) -> Tensor:
         ctx.save_for_backward(places)
-        found: Tensor = _scattered(g, x, *window, places)
+        like = torch.empty_strided(size, stride, dtype=g.dtype, device=g.device)  # its shape and order alone count
+        found: Tensor = _scattered(g, like, *window, places)
         return found
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> Any:
         (places,) = ctx.saved_tensors
-        return _gathered(cotangents[0], places), None, None, None
+        return _gathered(cotangents[0], places), None, None, None, None
 
 
 def _gathered(values: Tensor, places: Tensor) -> Tensor:

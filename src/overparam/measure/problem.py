@@ -17,6 +17,7 @@ from torch.autograd.graph import disable_saved_tensors_hooks
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from overparam.allocator import freed_memory_kept
 from overparam.measure.examples import Batch as Batch
 from overparam.measure.examples import Data as Data
 from overparam.measure.examples import cast, chunks_of
@@ -143,7 +144,7 @@ def opened(
     """
     if isinstance(loss, str) and loss not in ("cross_entropy", "mse"):
         raise ValueError(f'unknown loss "{loss}"; allowed: "cross_entropy", "mse", or a callable (outputs, targets)')
-    with torch.inference_mode(False), torch.enable_grad(), full_precision(), evaluating(model):
+    with torch.inference_mode(False), torch.enable_grad(), full_precision(), freed_memory_kept(), evaluating(model):
         own = dict(model.named_parameters())
         names = chosen_parameters(own, params)
         refuse_parameters({name: own[name] for name in names}, dtype)

@@ -3,18 +3,42 @@
 Convolutions, ReLU and max-pooling get derivatives of their own. A batch norm in eval mode right after a
 convolution is an affine map per channel. It is folded into the weights inside the graph, `w·γ/√(v + ε)`, so that its
 derivatives cost nothing per pixel; the function and all its derivatives with respect to w, γ and β stay the same.
+
+Max-pooling right after a ReLU comes before it: max and ReLU commute, with the same derivatives, and the ReLU then has
+fewer numbers to do. That holds for ties too: where the maximum is not positive, no gradient passes.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from overparam.measure.convolution import Convolution, Geometry
+from overparam.measure.convolution import Convolution, Geometry, Known
 from overparam.measure.piecewise import MaxPool, ReLU, Window
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Last(Generic[T]):
+    """The latest output of a kind, what it was made of, and the versions of the tensors at that time."""
+
+    out: Tensor
+    source: T
+    versions: tuple[tuple[Tensor, int], ...]
+
+    def source_of(self, x: Tensor) -> T | None:
+        """`None` if x is another tensor, or anything was changed in place since."""
+        unchanged = all(tensor._version == version for tensor, version in self.versions)
+        return self.source if x is self.out and unchanged else None
+
+
+def last(out: Tensor, source: T, *inputs: Tensor) -> Last[T]:
+    return Last(out, source, tuple((tensor, tensor._version) for tensor in (out, *inputs)))
 
 
 class SecondOrder(TorchFunctionMode):
@@ -29,7 +53,8 @@ class SecondOrder(TorchFunctionMode):
         super().__init__()
         self.twice, self.active = twice, False
         self.convolutions, self.unbatched = 0, 0
-        self.seen: dict[int, tuple[Tensor, int, tuple[Tensor, Tensor, Tensor | None, Geometry]]] = {}
+        self.convolved: Last[tuple[Tensor, Tensor, Tensor | None, Geometry]] | None = None
+        self.rectified: Last[Tensor] | None = None
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -44,10 +69,9 @@ class SecondOrder(TorchFunctionMode):
         if func is F.batch_norm:
             return self.batch_norm(*args, **kwargs)
         if func in (F.max_pool2d, torch.max_pool2d) and (pool := _pooling(*args, **kwargs)) is not None:
-            self.unbatched += 1
-            return MaxPool.apply(*pool)  # type: ignore[no-untyped-call]
+            return self.max_pool(*pool)
         if func in (F.relu, torch.relu, Tensor.relu) and not _in_place(*args, **kwargs):
-            return ReLU.apply(args[0] if args else kwargs["input"])  # type: ignore[no-untyped-call]
+            return self.relu(args[0] if args else kwargs["input"])
         return func(*args, **kwargs)
 
     def __enter__(self) -> "SecondOrder":
@@ -57,7 +81,7 @@ class SecondOrder(TorchFunctionMode):
 
     def __exit__(self, *error: Any) -> None:
         self.active = False
-        self.seen.clear()  # the graph holds this mode: outputs held here would never be freed
+        self.convolved = self.rectified = None  # the graph holds this mode: outputs held here would never be freed
         super().__exit__(*error)  # type: ignore[no-untyped-call]
 
     @property
@@ -65,12 +89,25 @@ class SecondOrder(TorchFunctionMode):
         """Whether a backward pass taken now needs all second derivatives: a model may differentiate in its forward."""
         return self.twice or self.active
 
-    def convolution(self, x: Tensor, w: Tensor, b: Tensor | None, geometry: Geometry) -> Tensor:
+    def convolution(
+        self, x: Tensor, w: Tensor, b: Tensor | None, geometry: Geometry, known: Known | None = None
+    ) -> Tensor:
         self.convolutions += 1
         self.unbatched += 1
-        out: Tensor = Convolution.apply(x, w, b, geometry, self)  # type: ignore[no-untyped-call]
-        self.seen[id(out)] = out, out._version, (x, w, b, geometry)  # holding `out` keeps its id its own
+        out: Tensor = Convolution.apply(x, w, b, geometry, self, known)  # type: ignore[no-untyped-call]
+        self.convolved = last(out, (x, w, b, geometry), x, w, *([] if b is None else [b]))
         return out
+
+    def relu(self, x: Tensor) -> Tensor:
+        out: Tensor = ReLU.apply(x)  # type: ignore[no-untyped-call]
+        self.rectified = last(out, x, x)
+        return out
+
+    def max_pool(self, x: Tensor, window: Window) -> Tensor:
+        self.unbatched += 1
+        before = None if self.rectified is None else self.rectified.source_of(x)
+        out: Tensor = MaxPool.apply(x if before is None else before, window)  # type: ignore[no-untyped-call]
+        return out if before is None else self.relu(out)
 
     def batch_norm(
         self,
@@ -84,14 +121,18 @@ class SecondOrder(TorchFunctionMode):
         eps: float = 1e-5,
     ) -> Tensor:
         mean, var = running_mean, running_var
-        source, version, call = self.seen.get(id(input), (None, 0, None))
-        changed = source is None or source._version != version  # an in-place activation may stand in between
-        if training or mean is None or var is None or call is None or changed:
+        call = None if self.convolved is None else self.convolved.source_of(input)
+        if training or mean is None or var is None or call is None:
             return F.batch_norm(input, mean, var, weight, bias, training, momentum, eps)
         inside, w, b, geometry = call
         scale = (var + eps).rsqrt() if weight is None else weight * (var + eps).rsqrt()
-        shift = scale * ((0.0 if b is None else b) - mean) + (0.0 if bias is None else bias)
-        return self.convolution(inside, w * scale[:, None, None, None], shift, geometry)
+        offset = (0.0 if bias is None else bias) - scale * mean
+        shift = offset if b is None else offset + scale * b
+
+        def known() -> Tensor:
+            return torch.addcmul(offset[:, None, None], scale[:, None, None], input)
+
+        return self.convolution(inside, w * scale[:, None, None, None], shift, geometry, known)
 
 
 def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:

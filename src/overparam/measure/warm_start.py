@@ -42,7 +42,7 @@ def warm_vector(subset: Problem, curvature: Curvature, k: int, which: Which, gen
 
     Later draws of `generator` are independent of it.
     """
-    operator = CurvatureOperator(subset, curvature)
+    operator = CurvatureOperator(subset, curvature, check=False)  # whatever it gives is only a guess
     solve = Solve(operator, k, which, SUBSET_TOL, WARM_PRODUCTS, generator, SUBSET_STEPS)
     solve.run()
     total = torch.stack([pair.vector for pairs in solve.found.values() for pair in pairs]).sum(0)
