@@ -1,5 +1,6 @@
 """Freed memory stays in the process, so that the next step does not pay page faults for it."""
 
+import os
 import platform
 import subprocess
 import sys
@@ -25,10 +26,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-def faults(prepare: str) -> int:
-    run = subprocess.run(
-        [sys.executable, "-c", FAULTS.format(prepare=prepare)], capture_output=True, text=True, check=True
-    )
+def faults(prepare: str, **environment: str) -> int:
+    command = [sys.executable, "-c", FAULTS.format(prepare=prepare)]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **environment})
     return int(run.stdout)
 
 
@@ -49,3 +49,11 @@ def test_the_process_is_as_before_when_the_block_ends() -> None:
 )
 def test_an_inner_block_ends_nothing_that_an_outer_one_keeps(keeper: str) -> None:
     assert faults(f"{keeper}\nwith allocator.freed_memory_kept(): pass") < 1_000
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+@pytest.mark.parametrize(
+    "environment", [{"MALLOC_TOP_PAD_": "131072"}, {"GLIBC_TUNABLES": "glibc.malloc.top_pad=131072"}]
+)
+def test_settings_of_the_environment_stay(environment: dict[str, str]) -> None:
+    assert faults("assert not allocator.keep_freed_memory()", **environment) > 10_000

@@ -3,13 +3,9 @@
 overparam measure docs/results/digits_mlp.py:trained
 """
 
-import torch
 from torch import Tensor, nn
 
 import overparam as op
-from overparam.data.load import prepare
-from overparam.models.build import build
-from overparam.rng.torch_generators import torch_generator
 
 SPEC = op.RunSpec(
     data=op.DataSpec(name="digits"),
@@ -20,7 +16,6 @@ SPEC = op.RunSpec(
 
 def trained() -> tuple[nn.Module, tuple[Tensor, Tensor]]:
     """The trained network and its first 500 training examples."""
-    examples = prepare(SPEC.data)
-    model = build(SPEC.model, examples.input_shape, examples.num_classes, generator=torch_generator(0, "init"))
-    model.load_state_dict(op.train(SPEC).weights("final"))
-    return model, (torch.from_numpy(examples.train.x[:500]), torch.from_numpy(examples.train.y[:500]))
+    run = op.train(SPEC)
+    x, y = run.data()
+    return run.model(), (x[:500], y[:500])

@@ -4,16 +4,15 @@ python docs/results/digits_ntk.py
 """
 
 import torch
-from digits_mlp import SPEC, trained
+from digits_mlp import SPEC
 
 import overparam as op
-from overparam.models.build import build
-from overparam.rng.torch_generators import torch_generator
 
 
 def main() -> None:
-    end, (x, y) = trained()
-    start = build(SPEC.model, tuple(x.shape[1:]), 10, generator=torch_generator(0, "init"))
+    run = op.train(SPEC)
+    start, end = run.model("init"), run.model()
+    x, y = (part[:500] for part in run.data())
     before, after = op.empirical_ntk(start, x), op.empirical_ntk(end, x)
     labels = op.label_kernel(y)
     traces = [kernel.diagonal(dim1=2, dim2=3).mean(2) for kernel in (before, after)]

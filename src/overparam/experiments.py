@@ -1,10 +1,10 @@
 """Experiments: a study at a preset with seeds and overrides settled, or plain runs as a study of one arm."""
 
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from overparam.analyse.frame import level_text
+from overparam.explain import nearest
 from overparam.overrides import Assignment, OverrideError, applies, apply, parse_assignments, value_at
 from overparam.specs import Arm, Cell, Design, Level, Preset, RunSpec, Study
 from overparam.studies import STUDIES
@@ -38,7 +38,7 @@ def experiment(
         ValueError: no such study or preset, or an override does not fit every run.
     """
     if name not in STUDIES:
-        raise ValueError(f'unknown study "{name}"; this version has: {", ".join(STUDIES)}{_nearest(name, STUDIES)}')
+        raise ValueError(f'unknown study "{name}"; this version has: {", ".join(STUDIES)}{nearest(name, STUDIES)}')
     study = STUDIES[name]
     known = preset_of(study, preset)
     design = study.designs[known]
@@ -57,12 +57,7 @@ def preset_of(study: Study, preset: str) -> Preset:
         if known == preset:
             return known
     presets = ", ".join(study.designs)
-    raise ValueError(f'study {study.name} has no preset "{preset}"; it has: {presets}{_nearest(preset, study.designs)}')
-
-
-def _nearest(word: str, words: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(words), n=1)
-    return f"; nearest match: {near[0]}" if near else ""
+    raise ValueError(f'study {study.name} has no preset "{preset}"; it has: {presets}{nearest(preset, study.designs)}')
 
 
 def of_design(study: Study, preset: Preset, design: Design, overrides: Sequence[str] = ()) -> Experiment:

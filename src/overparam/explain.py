@@ -55,16 +55,16 @@ def _sentence(path: str, owner: type[BaseModel], field: FieldInfo | None, detail
     if field is None and kind in ("model_type", "model_attributes_type"):
         return f"{path} = {show(given)}; allowed: a table of {fields}"
     if field is None:
-        hint = _nearest(path.split(".")[-1], list(owner.model_fields))
+        hint = nearest(path.split(".")[-1], list(owner.model_fields))
         return f"{path} = {show(given)}: no such field; allowed: {fields}{hint}"
     if kind.startswith("union_tag"):
         kinds, tag = [kind_of(option) for option in specs_in(field.annotation)], detail.get("ctx", {}).get("tag")
         wrong = f"{path}.kind: missing" if tag is None else f"{path}.kind = {show(tag)}"
-        return f"{wrong}; allowed: {' or '.join(map(show, kinds))}{_nearest(tag, kinds)}"
+        return f"{wrong}; allowed: {' or '.join(map(show, kinds))}{nearest(tag, kinds)}"
     allowed = describe(field.annotation, field.metadata)
     if kind == "missing":
         return f"{path}: missing; allowed: {allowed}"
-    return f"{path} = {show(given)}; allowed: {allowed}{_nearest(given, _words_in(field.annotation))}"
+    return f"{path} = {show(given)}; allowed: {allowed}{nearest(given, _words_in(field.annotation))}"
 
 
 def describe(annotation: Any, metadata: Iterable[Any] = ()) -> str:
@@ -115,9 +115,22 @@ def kind_of(model: type[BaseModel]) -> str:
     return str(model.model_fields["kind"].default) if "kind" in model.model_fields else ""
 
 
-def _nearest(word: Any, words: list[str]) -> str:
-    match = difflib.get_close_matches(str(word).lower(), words, n=1)
-    return f"; nearest match: {match[0]}" if match else ""
+def closest(word: Any, words: Iterable[str]) -> str | None:
+    """The word that was most likely meant, if any is near.
+
+    >>> closest("Batchsize", ["batch_size", "flatness"])
+    'batch_size'
+    """
+    known = list(words)
+    lower = [each.lower() for each in known]
+    match = difflib.get_close_matches(str(word).lower(), lower, n=1)
+    return known[lower.index(match[0])] if match else None
+
+
+def nearest(word: Any, words: Iterable[str]) -> str:
+    """The end of an error's sentence; empty if no word is near."""
+    found = closest(word, words)
+    return "" if found is None else f"; nearest match: {found}"
 
 
 def show(value: Any) -> str:

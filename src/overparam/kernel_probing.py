@@ -44,9 +44,8 @@ class Journey:
     num_test: int = 0
 
     def at(self, step: int) -> nn.Module:
-        state, model = self.run.state(step), self.session.model()
-        model.load_state_dict({**state.weights, **state.buffers})
-        return thin(model.eval(), state.mask)
+        state = self.run.state(step)
+        return thin(self.session.model(state).eval(), state.mask)
 
     @cached_property
     def start(self) -> nn.Module:

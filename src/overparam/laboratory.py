@@ -86,7 +86,7 @@ def carry_out(
     """Compute what the plan lacks; nothing is started if nothing is missing."""
     refuse_unusable(workers, on)
     if not plan.missing:
-        return Swept(0, {}, False, 0.0)
+        return Swept(0, {}, False)
     backend = open_backend(on, min(workers, len(plan.missing)), execution)
     try:
         return Scheduler(plan, costs, backend).run(on_progress)

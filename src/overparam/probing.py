@@ -137,8 +137,7 @@ def _rows(run: Run, probe: Measured, steps: list[int], should_stop: Callable[[],
 def _at(run: Run, probe: Measured, step: int, should_stop: Callable[[], bool]) -> Values:
     state = run.state(step)
     session = Session(run.spec, run.execution, frozenset())
-    model = session.model()
-    model.load_state_dict({**state.weights, **state.buffers})
+    model = session.model(state)
     x, y = (part[: probe.num_examples] for part in session.train)
     if isinstance(probe, Fitted):
         return _fitted(run, session, model, (x, y))

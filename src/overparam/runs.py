@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 import polars as pl
 from filelock import FileLock, Timeout
-from torch import Tensor
+from torch import Tensor, nn
 
 from overparam.execution import Execution
+from overparam.explain import nearest
 from overparam.identity import RunId, run_id
 from overparam.numerics import settled
 from overparam.session import Interrupted, Session, number
@@ -78,6 +79,21 @@ class Run:
         """Named parameters at a step."""
         return self.state(step).weights
 
+    def model(self, step: int | Literal["init", "final"] = "final") -> nn.Module:
+        """The network at a step, in eval mode, on the device of the run. A copy: nothing done to it reaches the run.
+
+        A masked run's pruned weights are in it as zeros; a run's own probes measure without them.
+        """
+        return Session(self.spec, self.execution, frozenset()).model(self.state(step)).eval()
+
+    def data(self, split: Literal["train", "val", "test"] = "train") -> tuple[Tensor, Tensor]:
+        """Copies of inputs (N, …) and labels (N,) of a split, as the run saw them, wrong labels and all."""
+        splits = Session(self.spec, self.execution, frozenset()).splits
+        if split not in splits:
+            raise ValueError(f'split = "{split}"; allowed: {", ".join(splits)}{nearest(split, splits)}')
+        x, y = splits[split]
+        return x.clone(), y.clone()
+
 
 def read(spec: RunSpec, execution: Execution) -> Run:
     """Finished run from the store.
@@ -112,8 +128,8 @@ def replay(run: Run, steps: frozenset[int], observers: Sequence[Observer] = ()) 
     store = Store(run.execution.store)
     session = Session(run.spec, run.execution, steps, observers)
     stops = steps | steps_inside(run, session.observed_steps) | {last}
-    nearest = max(int(step) for step in run.result["states"] if int(step) <= min(stops))
-    start = state_from_arrays(nearest, store.state(run.run_id, nearest))
+    begin = max(int(step) for step in run.result["states"] if int(step) <= min(stops))
+    start = state_from_arrays(begin, store.state(run.run_id, begin))
     states: dict[int, State] = {}
     with settled(run.execution):
         for moment in session.moments(start, stops, targets=()):

@@ -67,13 +67,18 @@ class Session:
         layout = torch.channels_last if self.image else torch.contiguous_format
         return x.to(self.execution.device, memory_format=layout), y.to(self.execution.device)
 
-    def model(self) -> nn.Module:
+    def model(self, state: State | None = None) -> nn.Module:
+        """The network that the run trains, as initialized or with a state's weights and buffers."""
         stream = getattr(self.spec.init, "stream", "init")
         generator = torch_generator(self.spec.stream_seed(stream), stream)
         model = build(self.spec.model, self.examples.input_shape, self.examples.num_classes, generator=generator)
         model = as_trained(model, self.spec.train.linearize, self.spec.train.lazy_scale)
         layout = torch.channels_last if self.image else torch.contiguous_format
-        return model.to(self.execution.device).to(memory_format=layout)  # type: ignore[call-overload, no-any-return]
+        model = model.to(self.execution.device)
+        model.to(memory_format=layout)  # type: ignore[call-overload]
+        if state is not None:
+            model.load_state_dict({**state.weights, **state.buffers})
+        return model
 
     def order(self, epoch: int) -> Tensor:
         generator = torch_generator(self.spec.stream_seed("order"), "order", epoch)

@@ -124,7 +124,6 @@ class Swept:
     finished: int
     failures: Mapping[RunId, str]
     interrupted: bool
-    core_seconds: float
 
 
 @contextmanager
@@ -189,7 +188,7 @@ class Scheduler:
                 if outcome is not None:
                     self.take(outcome)
                 on_progress(self.progress(outcome))
-        return Swept(self.done, self.failures, self.stopping, self.core_seconds)
+        return Swept(self.done, self.failures, self.stopping)
 
     def fill(self) -> bool:
         """Submit what is ready; true if something was."""

@@ -15,6 +15,7 @@ from overparam import runs, stored
 from overparam.execute import execute, train
 from overparam.execution import Execution
 from overparam.identity import run_id
+from overparam.measure.risk import risk
 from overparam.runs import Run, load_state, read
 from overparam.session import Interrupted, Session
 from overparam.specs import CNN, MLP, SGD, Adam, DataSpec, Rewind, RunSpec, TrainSpec
@@ -50,6 +51,26 @@ def test_train_gives_a_run_with_final_values_and_curves(tmp_path: Path) -> None:
     assert run.curves["step"].to_list() == [7, 14, 21, 28]
     assert run.curves["test_accuracy"][-1] == run.test_accuracy
     assert run.weights("init").keys() == run.weights("final").keys() == run.weights(0).keys()
+
+
+def test_a_run_gives_its_network_and_data_as_measures_take_them(tmp_path: Path) -> None:
+    """The module has the run's own final risks, and what happens to both happens to copies."""
+    run = train(spec(data=DATA.model_copy(update={"label_noise": 0.2, "num_val": 20})), store=tmp_path)
+    model = run.model()
+    assert not model.training
+    for split in ("train", "val", "test"):
+        found = risk(model, *run.data(split), "cross_entropy")
+        assert found.loss == pytest.approx(getattr(run, f"{split}_loss"), rel=1e-6)
+        assert found.accuracy == getattr(run, f"{split}_accuracy")
+    torch.nn.init.zeros_(next(model.parameters()).data)
+    for step in ("init", 14, "final"):
+        assert all(torch.equal(value, run.weights(step)[name]) for name, value in run.model(step).named_parameters())
+    before = [part.clone() for part in run.data()]
+    for part in run.data():
+        part.zero_()
+    assert all(map(torch.equal, run.data(), before))
+    with pytest.raises(ValueError, match='split = "tests"; allowed: train, val, test; nearest match: test'):
+        run.data("tests")  # type: ignore[arg-type]
 
 
 def test_settings_are_given_as_plain_values(tmp_path: Path) -> None:

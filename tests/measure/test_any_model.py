@@ -1,6 +1,7 @@
 """Models, data and circumstances that a caller may bring: measured rightly, or refused in words."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -214,7 +215,7 @@ def test_a_symmetric_but_wrong_second_derivative_is_an_error() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return Saved.apply(super().forward(x))  # type: ignore[no-untyped-call,no-any-return]
 
-    for measure in (top_eigenvalues, hessian_trace):
+    for measure in (top_eigenvalues, partial(top_eigenvalues, warm_start=3), hessian_trace):
         with pytest.raises(RuntimeError, match="second derivative of the model is wrong"):
             measure(Model(4, 3).double(), "cross_entropy", rows())
 

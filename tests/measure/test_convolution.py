@@ -151,6 +151,20 @@ class UsedTwice(nn.Module):
         return both
 
 
+class Stopped(nn.Module):
+    """No gradient passes the convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            out = self.conv(x)
+        normed: Tensor = self.norm(out)
+        return normed
+
+
 class BatchStatistics(nn.Module):
     """Batch norm by the statistics of the batch even in eval mode."""
 
@@ -243,6 +257,14 @@ def test_batch_norm_is_folded_only_right_after_a_convolution() -> None:
 def test_a_norm_by_the_statistics_of_the_batch_stays_pytorchs() -> None:
     body = shaken(conv_then(nn.BatchNorm2d(3, track_running_stats=False))).requires_grad_(False)
     assert_same_derivatives(body, [images(size=7)[0]])
+
+
+def test_a_gradient_that_is_stopped_stays_stopped() -> None:
+    """Folding would let it pass. Gauss–Newton: the Hessian of such a model is not that of a function."""
+    model, (x, y) = shaken(Net(Stopped(), 3)), images(size=7)
+    found = matrix(model, "cross_entropy", (x, y), "ggn")
+    assert_close(found, naive_ggn(model, "cross_entropy", x))
+    assert not found[: next(model.parameters()).numel()].any()
 
 
 def test_only_batch_norm_may_be_measured() -> None:

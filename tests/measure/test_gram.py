@@ -227,6 +227,17 @@ def test_a_batch_norm_network_has_both_routes() -> None:
     assert float((overlap - 1.0).abs().max()) <= 1e-6
 
 
+def test_an_example_whose_derivatives_are_not_finite_is_an_error() -> None:
+    """One that the first look at the data does not reach."""
+    model = nn.Sequential(nn.Linear(5, 128), nn.Tanh(), nn.Linear(128, 3)).double()
+    x, y = examples(5, count=260)
+    with opened(model, "mse", (x, y)) as problem:
+        assert gram_pays(problem, "ggn", 3)
+    x[-1] = torch.nan
+    with pytest.raises(ValueError, match="not finite on some example"):
+        top_eigenvalues(model, "mse", (x, y), curvature="ggn")
+
+
 def test_saturated_networks_keep_their_digits() -> None:
     """Weights ×30: the losses are far below float32's epsilon, the spectrum is still that of float64."""
     model, (x, _) = network(torch.float32), examples(5, dtype=torch.float32)

@@ -66,15 +66,21 @@ def test_pooling_that_gives_indices_or_has_no_batch_axis_stays_pytorchs() -> Non
     assert not assert_same_derivatives(curved(lambda x: F.max_pool2d(x, 2)), [x[0]]).unbatched
 
 
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("name", WINDOWS)
-def test_max_pooling_right_after_relu_comes_first_and_changes_nothing(name: str) -> None:
+def test_max_pooling_right_after_relu_comes_first_and_changes_nothing(name: str, order: torch.memory_format) -> None:
     """Whole numbers have many ties, at zero and above."""
     window, options = WINDOWS[name]
-    x = tensors((2, 3, 7, 6))[0].mul(1.5).round()
+    x = tensors((2, 3, 7, 6))[0].mul(1.5).round().contiguous(memory_format=order)
     assert_same_derivatives(curved(lambda x: F.max_pool2d(F.relu(x), window, **options)), [x])
+    assert swapped(lambda x: F.max_pool2d(F.relu(x), window, **options))
+
+
+def swapped(function: Callable[[Tensor], Tensor]) -> bool:
+    """Whether the last operation is the ReLU."""
     with SecondOrder():
-        out = F.max_pool2d(F.relu(x.requires_grad_()), window, **options)
-    assert "ReLU" in type(out.grad_fn).__name__
+        out = function(torch.randn(2, 3, 7, 6).requires_grad_() + 0.0)
+    return "ReLU" in type(out.grad_fn).__name__
 
 
 def _changed_input(x: Tensor) -> Tensor:
@@ -89,9 +95,62 @@ def _another_between(x: Tensor) -> Tensor:
     return F.max_pool2d(out, 2) + F.max_pool2d(F.relu(-x), 2) + F.max_pool2d(out, 2)
 
 
-@pytest.mark.parametrize("function", [_changed_input, _another_between])
-def test_max_pooling_of_something_else_than_the_last_relu(function: Callable[[Tensor], Tensor]) -> None:
+def _changed_result(x: Tensor) -> Tensor:
+    return F.max_pool2d(F.relu(x), 2).mul_(x.mean())
+
+
+def _used_on(x: Tensor) -> Tensor:
+    out = F.relu(x)
+    return F.max_pool2d(out, 2) * out.square().sum()
+
+
+def _cut_off(x: Tensor) -> Tensor:
+    with torch.no_grad():
+        out = F.relu(x)
+    return F.max_pool2d(out, 2) * x.sum()
+
+
+def _detached(x: Tensor) -> Tensor:
+    return F.max_pool2d(F.relu(x).detach_(), 2) * x.sum()
+
+
+def _in_inference_mode(x: Tensor) -> Tensor:
+    with torch.inference_mode():
+        out = F.relu(x.detach() + 1.0)
+    return F.max_pool2d(out.clone(), 2) * x.sum()
+
+
+def _hooked(x: Tensor) -> Tensor:
+    out = F.relu(x)
+    if out.requires_grad:
+        out.register_hook(lambda g: 2.0 * g)  # type: ignore[no-untyped-call]
+    return F.max_pool2d(out, 2)
+
+
+AROUND = [
+    _changed_input,
+    _another_between,
+    _changed_result,
+    _used_on,
+    _cut_off,
+    _detached,
+    _in_inference_mode,
+    _hooked,
+]
+
+
+@pytest.mark.parametrize("function", AROUND, ids=[each.__name__.strip("_") for each in AROUND])
+def test_what_a_model_does_around_relu_and_max_pooling_is_kept(function: Callable[[Tensor], Tensor]) -> None:
     assert_same_derivatives(curved(function), tensors((2, 3, 6, 6)))
+
+
+def test_a_relu_that_keeps_its_gradient_is_not_passed_over() -> None:
+    def keeping(x: Tensor) -> Tensor:
+        out = F.relu(x)
+        out.retain_grad()
+        return F.max_pool2d(out, 2)
+
+    assert not swapped(keeping)
 
 
 RELUS: dict[str, Callable[[Tensor], Tensor]] = {

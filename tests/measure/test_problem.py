@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from overparam import allocator
 from overparam.measure.problem import Batch, evaluating, opened
 from overparam.models.functional import chosen_parameters
 from overparam.rng.torch_generators import torch_generator
@@ -93,6 +94,15 @@ def test_every_module_gets_its_own_mode_back() -> None:
     with left_alone(model), pytest.raises(RuntimeError, match="inside"), opened(model, "cross_entropy", examples()):
         raise RuntimeError("inside")
     assert [module.training for module in model] == [True, False, True, True, True]
+
+
+def test_freed_memory_is_kept_while_a_model_is_measured() -> None:
+    before = allocator._keepers
+    with opened(network(), "cross_entropy", examples()):
+        assert allocator._keepers == before + 1
+    with pytest.raises(RuntimeError, match="inside"), opened(network(), "cross_entropy", examples()):
+        raise RuntimeError("inside")
+    assert allocator._keepers == before
 
 
 def test_what_a_forward_pass_does_to_buffers_does_not_reach_the_model() -> None:

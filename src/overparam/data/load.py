@@ -1,6 +1,5 @@
 """DataSpec → examples: find the source, decode once, choose, corrupt, normalize."""
 
-import difflib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from overparam.data.folder import image_files, read_folder
 from overparam.data.originals import read_cifar10, read_mnist
 from overparam.data.parquet import is_jpeg, read_parquet
 from overparam.data.types import Array, DataError, Dataset, Examples, Sizes, Split
+from overparam.explain import closest
 from overparam.identity import digest_text
 from overparam.specs.run import DataSpec
 
@@ -170,8 +170,8 @@ def find(name: str, folder: Path) -> Source:
         return Source(name, "embedded", (DIGITS_FILE,), read_digits)
     home = folder / name
     if not home.is_dir():
-        near = difflib.get_close_matches(name, [*EMBEDDED, *_names(folder)], n=1)
-        hint = f' Did you mean "{near[0]}"?' if near else ""
+        near = closest(name, [*EMBEDDED, *_names(folder)])
+        hint = f' Did you mean "{near}"?' if near else ""
         raise DataError(
             f'data set "{name}" is not embedded ({", ".join(EMBEDDED)}) and {home} does not exist.{hint} Nothing is '
             f"downloaded: get its files, as {LAYOUTS}, and put them there, or copy them with "

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from overparam.measure import checkpoint as file
-from overparam.measure.gram import gram_pairs, gram_pays
+from overparam.measure.gram import gram_pairs, gram_pays, gram_rows
 from overparam.measure.lanczos import refuse_asymmetric, steps_to_certify
 from overparam.measure.operators import Curvature, CurvatureOperator, refuse_unknown_curvature
 from overparam.measure.problem import Data, Loss, Problem, opened
@@ -110,11 +110,10 @@ def top_eigenvalues(
         found = _gram(problem, curvature, k) if which == "largest" else None
         if found is not None:
             return _by_gram(problem, curvature, *found)
-        warm = None
+        operator, warm = CurvatureOperator(problem, curvature), None
         if warm_start is not None and problem.num_parameters >= UNIMODAL_FROM:
             subset = drawn_subset(problem, warm_start, generator)
             warm = warm_vector(subset, curvature, k, which, generator)
-        operator = CurvatureOperator(problem, curvature)
         steps = 0 if certify is None else steps_to_certify(certify, operator.size, 1.0 - CONFIDENCE)
         settings: dict[str, object] = {"k": k, "which": which, "curvature": curvature, "tol": tol, "steps": steps}
         settings["start"] = generator.initial_seed()
@@ -142,15 +141,25 @@ def _refuse(k: int, which: str, tol: float, max_products: int, certify: float | 
 
 
 def _gram(problem: Problem, curvature: Curvature, k: int) -> tuple[Tensor, Tensor, Tensor] | None:
-    """Eigenpairs by the Gram matrix where it pays; `None` too for a model that cannot take its examples one by one."""
+    """Eigenpairs by the Gram matrix where it pays."""
+    if not _by_rows(problem, curvature):
+        return None
+    return gram_pairs(problem, curvature, min(k, problem.num_parameters))
+
+
+def _by_rows(problem: Problem, curvature: Curvature) -> bool:
+    """Whether the Gram matrix pays, and the model can take single examples inside `vmap`: tried with the first one."""
+    x, y = problem.chunks[0]
+    first = x[:1], y[:1]
     try:
         with torch.no_grad():
-            outputs = problem.outputs(problem.parts(), problem.chunks[0][0][:1])
+            outputs = problem.outputs(problem.parts(), first[0])
         if outputs.ndim != 2 or not gram_pays(problem, curvature, outputs.shape[1]):
-            return None
-        return gram_pairs(problem, curvature, min(k, problem.num_parameters))
-    except (RuntimeError, NotImplementedError, IndexError):
-        return None
+            return False
+        gram_rows(replace(problem, chunks=(first,)), curvature)
+    except (RuntimeError, NotImplementedError, IndexError):  # torch has no narrower name for what vmap cannot do
+        return False
+    return True
 
 
 def _run(solve: Solve, problem: Problem, settings: dict[str, object], path: Path | None) -> None:

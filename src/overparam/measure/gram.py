@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from overparam.measure.operators import Curvature
+from overparam.measure.operators import NOT_FINITE, Curvature
 from overparam.measure.problem import Batch, Problem
 
 MAX_ROWS = 1024
@@ -48,6 +48,8 @@ def gram_pairs(problem: Problem, curvature: Curvature, k: int) -> tuple[Tensor, 
     `None` if the matrix has fewer than k eigenvalues above rounding: its Gram matrix does not know vectors of the rest.
     """
     rows = gram_rows(problem, curvature).cpu().double()
+    if not bool(rows.sum().isfinite()):
+        raise ValueError(NOT_FINITE)
     values, left = torch.linalg.eigh(rows @ rows.T)
     values, left = values.flip(0)[:k], left.flip(1)[:, :k]
     if len(values) < k or not bool(values[-1] > RANK * values[0]):

@@ -24,6 +24,7 @@ CURVATURES = ("hessian", "ggn", "fisher", "empirical_fisher")
 T = TypeVar("T")
 Product = Callable[[Tensor], Tensor]
 MAX_GRAPH_BYTES = 2**31
+NOT_FINITE = "the loss or a derivative of it is not finite on some example of the data"
 BLOCK_UP_TO = 2**16  # parameters; small dense layers are bound by overhead, which a block of vectors shares
 
 
@@ -71,7 +72,7 @@ class CurvatureOperator:
     - `empirical_fisher`: `(1/N) Σ ∇ℓ_i ∇ℓ_iᵀ` at the given labels
 
     Where PyTorch has no second derivative of an operation, Hessian products are central differences of gradients, and
-    `fallback` is what PyTorch said; else it is `None`. `check` tries the second derivative on four examples first.
+    `fallback` is what PyTorch said; else it is `None`. `check` tries the second derivative on four examples.
     """
 
     def __init__(
@@ -99,7 +100,7 @@ class CurvatureOperator:
         found = None if self.fallback else self._try(lambda: self._sum(vectors))
         found = self._differences(vectors) if found is None else found / self.problem.num_examples
         if not bool(found.isfinite().all()):
-            raise ValueError("the loss or a derivative of it is not finite on some example of the data")
+            raise ValueError(NOT_FINITE)
         return found
 
     def _sum(self, vectors: Tensor) -> Tensor:

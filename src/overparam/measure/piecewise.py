@@ -19,33 +19,33 @@ Window = tuple[list[int], list[int], list[int], list[int], bool]  # kernel, stri
 
 
 class ReLU(Function):
-    """max(x, 0)."""
+    """max(x, 0). With `by_input` it is the input that is kept, so that the output may be changed in place."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, by_input: bool) -> Tensor:
         out = torch.relu(x)
-        ctx.save_for_backward(out)
+        ctx.save_for_backward(x if by_input else out)
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        (out,) = ctx.saved_tensors
-        return _Mask.apply(grads[0], out) if torch.is_grad_enabled() else _masked(grads[0], out, 0.0)  # type: ignore[no-untyped-call]
+        (kept,) = ctx.saved_tensors
+        return _Mask.apply(grads[0], kept) if torch.is_grad_enabled() else _masked(grads[0], kept, 0.0), None  # type: ignore[no-untyped-call]
 
 
 class _Mask(Function):
-    """Cotangents where the output is positive."""
+    """Cotangents where the input, and so the output, is positive."""
 
     @staticmethod
-    def forward(ctx: Any, g: Tensor, out: Tensor) -> Tensor:
-        ctx.save_for_backward(out)
-        found: Tensor = _masked(g, out, 0.0)
+    def forward(ctx: Any, g: Tensor, kept: Tensor) -> Tensor:
+        ctx.save_for_backward(kept)
+        found: Tensor = _masked(g, kept, 0.0)
         return found
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> Any:
-        (out,) = ctx.saved_tensors
-        return _masked(cotangents[0], out, 0.0), None
+        (kept,) = ctx.saved_tensors
+        return _masked(cotangents[0], kept, 0.0), None
 
 
 class MaxPool(Function):
@@ -73,7 +73,7 @@ class _Scatter(Function):
         ctx: Any, g: Tensor, places: Tensor, window: Window, size: Sequence[int], stride: Sequence[int]
     ) -> Tensor:
         ctx.save_for_backward(places)
-        like = torch.empty_strided(size, stride, dtype=g.dtype, device=g.device)  # its shape and order alone count
+        like = torch.empty_strided(size, stride, dtype=g.dtype, device=g.device)  # shape and order count
         found: Tensor = _scattered(g, like, *window, places)
         return found
 

@@ -9,7 +9,6 @@ from torch import Tensor
 if TYPE_CHECKING:
     from overparam.measure.problem import Problem
 
-LOOK = 64  # examples that are passed twice; enough for a dropout to show, and no time beside one product
 FEW = 4  # examples whose outputs are compared alone and among the others
 ALONE = "there is no mean over examples to measure; allowed: models that treat each example on its own in eval mode"
 
@@ -44,10 +43,10 @@ def refuse_unmeasurable(problem: "Problem", everything: bool) -> None:
 
     `everything` says that all trainable parameters are measured, so that the outputs must depend on them.
     """
-    x, y = (part[:LOOK] for part in problem.chunks[0])
+    x, y = problem.chunks[0]
     with torch.no_grad():
         outputs, again = (problem.outputs(problem.parts(), x) for _ in range(2))
-        _refuse_labels(problem, outputs, y)
+        _refuse_labels(problem, outputs)
         losses = problem.losses(outputs, y)
         if not bool(losses.isfinite().all()):
             wrong = int((~losses.isfinite()).sum())
@@ -65,17 +64,17 @@ def refuse_unmeasurable(problem: "Problem", everything: bool) -> None:
         )
 
 
-def _refuse_labels(problem: "Problem", outputs: Tensor, targets: Tensor) -> None:
+def _refuse_labels(problem: "Problem", outputs: Tensor) -> None:
     """For the named losses: one row of outputs per example, and labels among its columns."""
     if not isinstance(problem.loss, str):
         return
-    shapes = f"outputs of shape {tuple(outputs.shape)} and targets of shape {tuple(targets.shape)}"
+    shapes = f"outputs of shape {tuple(outputs.shape)} and targets of shape {tuple(problem.chunks[0][1].shape)}"
     labels = [y for _, y in problem.chunks if not y.is_floating_point()]
     if not labels and problem.loss == "mse":
         return
     if not labels or outputs.ndim != 2 or any(y.ndim != 1 for y in labels):
         allowed = "(N, C) outputs and integer labels (N,)" + (", or float targets" if problem.loss == "mse" else "")
-        raise ValueError(f'loss "{problem.loss}" on {shapes} ({targets.dtype}); allowed: {allowed}')
+        raise ValueError(f'loss "{problem.loss}" on {shapes} ({problem.chunks[0][1].dtype}); allowed: {allowed}')
     low, high = min(int(y.min()) for y in labels), max(int(y.max()) for y in labels)
     if low < 0 or high >= outputs.shape[1] or outputs.shape[1] < 2:
         raise ValueError(

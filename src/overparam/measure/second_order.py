@@ -5,7 +5,8 @@ convolution is an affine map per channel. It is folded into the weights inside t
 derivatives cost nothing per pixel; the function and all its derivatives with respect to w, γ and β stay the same.
 
 Max-pooling right after a ReLU comes before it: max and ReLU commute, with the same derivatives, and the ReLU then has
-fewer numbers to do. That holds for ties too: where the maximum is not positive, no gradient passes.
+fewer numbers to do. That holds for ties too: where the maximum is not positive, no gradient passes. A model that in its
+own forward pass differentiates the pooled values by that ReLU's output cannot be measured: they no longer depend on it.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,20 +26,27 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Last(Generic[T]):
-    """The latest output of a kind, what it was made of, and the versions of the tensors at that time."""
+    """The latest output of a kind, what it was made of, and the versions that these tensors had."""
 
     out: Tensor
     source: T
     versions: tuple[tuple[Tensor, int], ...]
 
+    @classmethod
+    def of(cls, out: Tensor, source: T, *inputs: Tensor | None) -> "Last[T] | None":
+        tensors = [out, *(each for each in inputs if each is not None)]
+        if any(each.is_inference() for each in tensors):  # they have no versions
+            return None
+        return cls(out, source, tuple((each, each._version) for each in tensors))
+
     def source_of(self, x: Tensor) -> T | None:
-        """`None` if x is another tensor, or anything was changed in place since."""
-        unchanged = all(tensor._version == version for tensor, version in self.versions)
-        return self.source if x is self.out and unchanged else None
+        """`None` if x is another tensor, or one that is no longer that function of its source.
 
-
-def last(out: Tensor, source: T, *inputs: Tensor) -> Last[T]:
-    return Last(out, source, tuple((tensor, tensor._version) for tensor in (out, *inputs)))
+        An in-place operation may stand in between, or the model may have cut the output off from its source.
+        """
+        unchanged = all(each._version == version for each, version in self.versions)
+        attached = self.out.requires_grad == any(each.requires_grad for each, _ in self.versions[1:])
+        return self.source if x is self.out and unchanged and attached else None
 
 
 class SecondOrder(TorchFunctionMode):
@@ -95,19 +103,22 @@ class SecondOrder(TorchFunctionMode):
         self.convolutions += 1
         self.unbatched += 1
         out: Tensor = Convolution.apply(x, w, b, geometry, self, known)  # type: ignore[no-untyped-call]
-        self.convolved = last(out, (x, w, b, geometry), x, w, *([] if b is None else [b]))
+        self.convolved = Last.of(out, (x, w, b, geometry), x, w, b)
         return out
 
     def relu(self, x: Tensor) -> Tensor:
-        out: Tensor = ReLU.apply(x)  # type: ignore[no-untyped-call]
-        self.rectified = last(out, x, x)
+        out: Tensor = ReLU.apply(x, False)  # type: ignore[no-untyped-call]
+        self.rectified = Last.of(out, x, x)
         return out
 
     def max_pool(self, x: Tensor, window: Window) -> Tensor:
         self.unbatched += 1
-        before = None if self.rectified is None else self.rectified.source_of(x)
-        out: Tensor = MaxPool.apply(x if before is None else before, window)  # type: ignore[no-untyped-call]
-        return out if before is None else self.relu(out)
+        watched = x.retains_grad or bool(x._backward_hooks)
+        before = None if self.rectified is None or watched else self.rectified.source_of(x)
+        if before is None:
+            return MaxPool.apply(x, window)  # type: ignore[no-untyped-call, no-any-return]
+        out: Tensor = ReLU.apply(MaxPool.apply(before, window), True)  # type: ignore[no-untyped-call]
+        return out
 
     def batch_norm(
         self,
@@ -129,7 +140,7 @@ class SecondOrder(TorchFunctionMode):
         offset = (0.0 if bias is None else bias) - scale * mean
         shift = offset if b is None else offset + scale * b
 
-        def known() -> Tensor:
+        def known() -> Tensor:  # its derivatives are those of the convolution with the new weights
             return torch.addcmul(offset[:, None, None], scale[:, None, None], input)
 
         return self.convolution(inside, w * scale[:, None, None, None], shift, geometry, known)
@@ -164,8 +175,11 @@ def _pooling(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> tuple[Tensor, Window] | None:
-    """The call as tensor and window, or `None` for the forms that stay PyTorch's: indices wanted, no batch axis."""
-    if return_indices or input.ndim != 4:
+    """The call as tensor and window, or `None` for the forms that stay PyTorch's: indices wanted, no batch axis.
+
+    On Apple's GPUs PyTorch finds the maxima anew when it goes back, for which it needs the input.
+    """
+    if return_indices or input.ndim != 4 or input.device.type == "mps":
         return None
     kernel, step, pad, apart = (_pair(each) for each in (kernel_size, stride or kernel_size, padding, dilation))
     return input, (kernel, step, pad, apart, ceil_mode)

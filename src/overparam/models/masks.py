@@ -4,13 +4,13 @@ A mask holds one tensor of booleans for each weight tensor of at least two axes,
 and batch norm are never pruned. Choices are made on the CPU, so that they are the same on every device.
 """
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from overparam.explain import nearest
 from overparam.models.functional import Layout
 from overparam.specs.layers import erdos_renyi_counts, pruned_count, rates_by_name
 
@@ -230,9 +230,7 @@ def _one_fraction(fraction: Fractions, scope: str) -> float:
 
 def _refuse_unknown_scope(scope: str, allowed: Sequence[str]) -> None:
     if scope not in allowed:
-        near = difflib.get_close_matches(str(scope), allowed, n=1)
-        hint = f"; nearest match: {near[0]}" if near else ""
-        raise ValueError(f'scope="{scope}" does not exist; allowed: {", ".join(allowed)}{hint}')
+        raise ValueError(f'scope="{scope}" does not exist; allowed: {", ".join(allowed)}{nearest(scope, allowed)}')
 
 
 def _refuse_other(tensors: Mapping[str, Tensor], mask: Mapping[str, Tensor]) -> None:

@@ -4,12 +4,12 @@ Only weight tensors of at least two axes are pruned: those of linear layers and 
 batch norm.
 """
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import assert_never
 
+from overparam.explain import nearest
 from overparam.specs.run import CNN, MLP
 
 HIDDEN = 256  # units of a CNN between its last block and the logits
@@ -150,9 +150,9 @@ def rates_by_name(names: Sequence[str], fraction: float | Mapping[str, float]) -
 def _known(key: str, known: Mapping[str, str], names: Sequence[str]) -> str:
     if key in known:
         return known[key]
-    near = difflib.get_close_matches(key, [*known, "rest"], n=1)
-    hint = f"; nearest match: {near[0]}" if near else ""
-    raise ValueError(f'fraction["{key}"]: no such tensor; allowed: {", ".join(names)}, first, last, rest{hint}')
+    allowed = [*names, "first", "last", "rest"]
+    hint = nearest(key, [*known, "rest"])
+    raise ValueError(f'fraction["{key}"]: no such tensor; allowed: {", ".join(allowed)}{hint}')
 
 
 def erdos_renyi_counts(shapes: Mapping[str, Shape], keep: int) -> dict[str, int]:

@@ -4,12 +4,12 @@ Everything in a `RunSpec` changes a trained network's numbers and is hashed (see
 executed (device, workers, store, evaluation cadence) is not in here.
 """
 
-import difflib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
+from overparam.explain import nearest
 from overparam.identity import Spec
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -297,8 +297,7 @@ class RunSpec(Spec):
         named = [getattr(part, "stream", "init") for part in (self.init, self.mask)]
         known = sorted({"init", "mask", "order", *named})
         if unknown := sorted(self.streams.keys() - set(known)):
-            near = difflib.get_close_matches(unknown[0], known, n=1)
-            hint = f"; nearest match: {near[0]}" if near else ""
+            hint = nearest(unknown[0], known)
             raise ValueError(f"streams.{unknown[0]}: no such stream; allowed: {', '.join(known)}{hint}")
         return self
 
