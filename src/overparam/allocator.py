@@ -15,9 +15,9 @@ from threading import Lock
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -2, -3, -4
 KEEPING = {M_MMAP_MAX: 0, M_TOP_PAD: 1 << 26, M_TRIM_THRESHOLD: (1 << 31) - 1}
 ADAPTED = {M_MMAP_MAX: 1 << 16, M_TOP_PAD: 1 << 17, M_MMAP_THRESHOLD: 1 << 25, M_TRIM_THRESHOLD: 1 << 26}
-
-
+# Variables by which a user sets them.
 OWN = ("MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_TRIM_THRESHOLD_")
+
 _lock = Lock()
 _keepers = 0  # blocks under way, of all threads, and processes that keep it for good
 
