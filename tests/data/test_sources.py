@@ -108,9 +108,11 @@ def test_every_format_gives_the_pixels_that_were_written(
 ) -> None:
     write(tmp_path / "mine", images)
     found = dataset_of(DataSpec(name="mine"), tmp_path)
-    by_class = write is write_folder
     for part, x in (("train", found.train_x), ("test", found.test_x)):
-        order = np.argsort(LABELS[part], kind="stable") if by_class else np.arange(COUNTS[part])
+        order: np.ndarray = np.arange(COUNTS[part])
+        if write is write_folder:  # its classes come one after the other, and are mixed
+            mixed = numpy_generator(0, "folder", part).permutation(COUNTS[part])
+            order = np.argsort(LABELS[part], kind="stable")[mixed]
         assert (x == images[part][order]).all()
         assert (found.arrays()[f"{part}_y"] == LABELS[part][order]).all()
     assert found.num_classes == 10
@@ -319,6 +321,23 @@ def test_an_interrupted_add_leaves_nothing_behind(tmp_path: Path, monkeypatch: p
     assert copied and list((tmp_path / "data").iterdir()) == []
 
 
+def test_an_added_data_set_is_on_the_disk_before_it_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    sync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    write_folder(tmp_path / "good", GREY)
+    home = add("mine", tmp_path / "good", tmp_path / "data")
+    places = [place for place in (home, *home.rglob("*")) if place.is_file() or os.name == "posix"]
+    assert len(places) > COUNTS["train"] + COUNTS["test"]
+    assert {place.stat().st_ino for place in places} <= set(synced)
+    assert os.name != "posix" or synced[-1] == home.parent.stat().st_ino
+
+
 def test_a_draft_is_no_data_set(tmp_path: Path) -> None:
     """One that a killed `data add` left, with all its files."""
     write_npz(tmp_path / ".mine-0f", GREY)
@@ -351,8 +370,13 @@ def test_lossy_pixels_and_absent_data_are_remarked_on(tmp_path: Path) -> None:
 
 
 def test_cache_marks_change_with_the_files(tmp_path: Path) -> None:
-    file = tmp_path / "a"
+    """Also if another file of the same size and time is moved to the place of the first."""
+    file, other = tmp_path / "a", tmp_path / "b"
     file.write_text("1")
-    first = cache.fingerprint("x", [file])
-    file.write_text("22")
-    assert cache.fingerprint("x", [file]) != first
+    first, before = cache.fingerprint("x", [file]), file.stat()
+    other.write_text("2")
+    os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
+    os.replace(other, file)
+    second = cache.fingerprint("x", [file])
+    os.utime(file, ns=(0, 0))
+    assert len({first, second, cache.fingerprint("x", [file])}) == 3

@@ -1,5 +1,6 @@
 """Adding a data set to the user's data directory: checked first, then copied in one rename."""
 
+import os
 import shutil
 import uuid
 from pathlib import Path
@@ -29,13 +30,27 @@ def add(name: str, source: Path, data_dir: Path | None = None) -> Path:
 
 
 def _copy(found: Source, source: Path, home: Path) -> None:
-    """Copy the files of a data set to its home, all or none."""
+    """Copy the files of a data set to its home, all or none, also if the machine stops."""
     draft = home.with_name(f".{home.name}-{uuid.uuid4().hex}")
     try:
         for file in found.files:
             target = draft / file.relative_to(source)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
+        for place in (*draft.rglob("*"), draft):
+            _sync(place)
         draft.rename(home)
+        _sync(home.parent)
     finally:
         shutil.rmtree(draft, ignore_errors=True)  # there is none after the rename
+
+
+def _sync(place: Path) -> None:
+    """Write a file or the entries of a directory to the disk; only POSIX systems open directories."""
+    is_file = place.is_file()
+    if is_file or os.name == "posix":
+        descriptor = os.open(place, os.O_RDWR if is_file else os.O_RDONLY)  # Windows syncs only what may be written
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

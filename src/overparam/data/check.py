@@ -4,8 +4,9 @@ import numpy as np
 
 from overparam.data.types import Array, DataError, Dataset
 
+Moments = tuple[tuple[float, ...], tuple[float, ...]]
 # Published normalization constants, on pixels in [0, 1]; other data sets get those of their training pool.
-PUBLISHED = {
+PUBLISHED: dict[str, Moments] = {
     "mnist": ((0.1307,), (0.3081,)),
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
 }
@@ -28,7 +29,7 @@ def dataset(name: str, raw: Raw) -> Dataset:
     absent = np.setdiff1d(np.arange(num_classes), raw["train_y"])
     if len(absent):
         raise DataError(f"{name}: class {absent[0]} of 0 … {num_classes - 1} has no training example; check the labels")
-    mean, std = PUBLISHED[name] if name in PUBLISHED else _moments(raw["train_x"])
+    mean, std = _normalization(name, raw["train_x"])
     arrays = {key: np.ascontiguousarray(value) for key, value in raw.items()}
     return Dataset(
         name=name,
@@ -59,9 +60,22 @@ def _check_part(name: str, part: str, x: Array, y: Array) -> None:
             f"{name}: {part} inputs are {x.dtype} of shape {x.shape}; images are uint8 (N, C, H, W), "
             "signals float32 (N, L)"
         )
+    if x.dtype == np.float32 and (bad := int(np.count_nonzero(~np.isfinite(x)))):
+        raise DataError(
+            f"{name}: {bad:,} values of the {part} inputs are NaN or infinite as float32; all must be finite: mend or "
+            "leave out their examples"
+        )
 
 
-def _moments(x: Array) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _normalization(name: str, x: Array) -> Moments:
+    """The published constants if they fit: a folder of that name may hold signals, or images of other channels."""
+    published = PUBLISHED.get(name)
+    if published is None or x.ndim != 4 or x.shape[1] != len(published[0]):
+        return _moments(x)
+    return published
+
+
+def _moments(x: Array) -> Moments:
     """Mean and standard deviation per channel of images in [0, 1]; signals are left as they are."""
     if x.ndim == 2:
         return (0.0,), (1.0,)

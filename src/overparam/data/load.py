@@ -45,7 +45,8 @@ def prepare(spec: DataSpec, *, data_dir: Path | None = None) -> Examples:
     Raises:
         DataError: the data set is missing or damaged, or has too few examples.
     """
-    return _prepare(spec, folder_of(data_dir))
+    folder = folder_of(data_dir)
+    return _prepare(spec, folder, _mark(spec, folder))
 
 
 def sizes(spec: DataSpec, *, data_dir: Path | None = None) -> Sizes:
@@ -54,7 +55,8 @@ def sizes(spec: DataSpec, *, data_dir: Path | None = None) -> Sizes:
     Raises:
         DataError: as for `prepare`.
     """
-    return _sizes(spec, folder_of(data_dir))
+    folder = folder_of(data_dir)
+    return _sizes(spec, folder, _mark(spec, folder))
 
 
 def content_digest(spec: DataSpec, *, data_dir: Path | None = None) -> str:
@@ -64,11 +66,23 @@ def content_digest(spec: DataSpec, *, data_dir: Path | None = None) -> str:
 
 def dataset_of(spec: DataSpec, data_dir: Path | None = None) -> Dataset:
     """The whole decoded data set behind a spec."""
+    folder = folder_of(data_dir)
+    return _dataset(spec, folder, _mark(spec, folder))
+
+
+def _mark(spec: DataSpec, folder: Path) -> str:
+    """Names the files of a data set as they are now, so that nothing kept in memory outlives them."""
+    if spec.name == "mnist1d":
+        return "generated"
+    source = find(spec.name, folder)
+    return fingerprint(source.name, source.files)
+
+
+def _dataset(spec: DataSpec, folder: Path, mark: str) -> Dataset:
     if spec.name == "mnist1d":
         num_train = mnist1d.NUM_TRAIN if spec.num_train is None else spec.num_train + spec.num_val
         return _generated(max(mnist1d.NUM_TRAIN, num_train), max(mnist1d.NUM_TEST, spec.num_test or 0), spec.data_seed)
-    source = find(spec.name, folder_of(data_dir))
-    return _decoded(source.name, fingerprint(source.name, source.files), folder_of(data_dir))
+    return _decoded(spec.name, mark, folder)
 
 
 @lru_cache(maxsize=4)
@@ -83,8 +97,8 @@ def _decoded(name: str, mark: str, folder: Path) -> Dataset:
 
 
 @lru_cache(maxsize=3)
-def _prepare(spec: DataSpec, folder: Path) -> Examples:
-    data = dataset_of(spec, folder)
+def _prepare(spec: DataSpec, folder: Path, mark: str) -> Examples:
+    data = _dataset(spec, folder, mark)
     train, val, test = _chosen(spec, data)
     clean = data.train_y[train]
     noisy, flipped = wrong_labels(clean, spec.label_noise, data.num_classes, spec.data_seed)
@@ -102,8 +116,8 @@ def _prepare(spec: DataSpec, folder: Path) -> Examples:
 
 
 @lru_cache(maxsize=64)
-def _sizes(spec: DataSpec, folder: Path) -> Sizes:
-    data = dataset_of(spec, folder)
+def _sizes(spec: DataSpec, folder: Path, mark: str) -> Sizes:
+    data = _dataset(spec, folder, mark)
     train, val, test = (len(chosen) for chosen in _chosen(spec, data))
     return Sizes(train, val, test, data.train_x.shape[1:], data.num_classes)
 
@@ -156,8 +170,8 @@ def _inputs(spec: DataSpec, data: Dataset, x: Array, chosen: Indices) -> np.ndar
 
 
 def folder_of(data_dir: Path | None) -> Path:
-    """Where data sets lie: the argument, else `OVERPARAM_DATA`, else the user's cache."""
-    return data_dir or Path(os.environ.get("OVERPARAM_DATA") or paths.user_cache() / "data")
+    """Where data sets lie, in full: the argument, else `OVERPARAM_DATA`, else the user's cache."""
+    return (data_dir or Path(os.environ.get("OVERPARAM_DATA") or paths.user_cache() / "data")).absolute()
 
 
 def find(name: str, folder: Path) -> Source:
@@ -192,7 +206,7 @@ def remark(spec: DataSpec, data_dir: Path | None = None) -> str:
     """What a reader of results on this data must know: its pixels are not exact, or it is absent."""
     if not is_at_hand(spec, data_dir):
         return f"The {spec.name} data is not at hand, so the data of the stored runs could not be compared with it."
-    if spec.name in EMBEDDED or not is_jpeg(find(spec.name, folder_of(data_dir)).files[0]):
+    if spec.name in EMBEDDED or not any(map(is_jpeg, find(spec.name, folder_of(data_dir)).files[:1])):
         return ""
     return f"These are {spec.name} (JPEG) images: compressed with loss, so that their pixels are not exact."
 
@@ -210,7 +224,8 @@ def detect(name: str, home: Path) -> Source | None:
     batches = {"train": tuple(sorted(home.glob("data_batch_*.bin"))), "test": tuple(home.glob("test_batch.bin"))}
     if all(batches.values()):
         return Source(name, "CIFAR-10 binary", batches["train"] + batches["test"], lambda: read_cifar10(dict(batches)))
-    if len(npz := tuple(home.glob("*.npz"))) == 1:
+    npz = tuple(file for file in home.glob("*.npz") if not file.name.startswith("."))
+    if len(npz) == 1:
         return Source(name, ".npz", npz, lambda: read_npz(npz[0]))
     if (home / "train").is_dir() and (home / "test").is_dir():
         return Source(name, "image folder", tuple(image_files(home)), lambda: read_folder(home))
@@ -218,7 +233,8 @@ def detect(name: str, home: Path) -> Source | None:
 
 
 def _idx_file(home: Path, part: str, kind: str) -> Path | None:
-    return next(iter(sorted(home.glob(f"{part}-{kind}*ubyte*"))), None)
+    """The first file of that name; unpacked archives have folders called like the file that lies in them."""
+    return next((file for file in sorted(home.glob(f"{part}-{kind}*ubyte*")) if file.is_file()), None)
 
 
 def _names(folder: Path) -> list[str]:

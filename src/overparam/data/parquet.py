@@ -2,16 +2,17 @@
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import polars as pl
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from overparam.data.types import Array, DataError
+from overparam.data.types import Array, DataError, first_line, unreadable
 
 IMAGE_COLUMNS = ("image", "img")
+MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
 
 
 def read_parquet(parts: dict[str, Sequence[Path]]) -> dict[str, Array]:
@@ -24,10 +25,12 @@ def read_parquet(parts: dict[str, Sequence[Path]]) -> dict[str, Array]:
     for part, files in parts.items():
         _all_shards(part, files)
         tables = [_read(file) for file in files]
-        raw[f"{part}_x"] = stack_images(
-            [image for file, table in zip(files, tables, strict=True) for image in _decode(file, table)],
-            files[0].parent,
+        rows = (
+            (f"{file}, row {row}", content)
+            for file, table in zip(files, tables, strict=True)
+            for row, content in enumerate(table["bytes"])
         )
+        raw[f"{part}_x"] = decode_images(rows, files[0].parent)
         raw[f"{part}_y"] = np.concatenate([table["label"].to_numpy() for table in tables])
     return raw
 
@@ -44,9 +47,11 @@ def _all_shards(part: str, files: Sequence[Path]) -> None:
 def _read(file: Path, rows: int | None = None) -> pl.DataFrame:
     try:
         table = pl.read_parquet(file, n_rows=rows)
+    except PermissionError as error:
+        raise unreadable(file, error) from None
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(
-            f"{file} cannot be read as Parquet ({_first_line(error)}); it may be truncated: get it again"
+            f"{file} cannot be read as Parquet ({first_line(error)}); it may be truncated: get it again"
         ) from None
     image = next((name for name in IMAGE_COLUMNS if name in table.columns), None)
     if image is None or "label" not in table.columns:
@@ -60,20 +65,6 @@ def _read(file: Path, rows: int | None = None) -> pl.DataFrame:
     return table.select(pl.col(image).struct.field("bytes").alias("bytes"), "label")
 
 
-def _decode(file: Path, table: pl.DataFrame) -> list[Array]:
-    return [decode_image(content, f"{file}, row {row}") for row, content in enumerate(table["bytes"])]
-
-
-def decode_image(content: bytes | None, where: str) -> Array:
-    """Image bytes → uint8 (C, H, W), one channel for grey and three for colour."""
-    try:
-        with Image.open(io.BytesIO(content or b"")) as image:
-            pixels = np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise DataError(f"{where} is not a readable image ({_first_line(error)})") from None
-    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-
-
 def is_jpeg(file: Path) -> bool:
     """Whether the first image of a Parquet shard, or an image file, is JPEG; false for other files."""
     if file.suffix != ".parquet":
@@ -82,20 +73,47 @@ def is_jpeg(file: Path) -> bool:
     return len(first) == 1 and first[0] is not None and first[0].startswith(b"\xff\xd8")
 
 
-def stack_images(images: list[Array], where: Path) -> Array:
-    """Stack images of one size.
+def decode_images(images: Iterable[tuple[str, bytes | None]], where: Path) -> Array:
+    """Named image files → uint8 (N, C, H, W), one channel for grey and three for colour.
 
     Raises:
-        DataError: there are none, or their sizes differ.
+        DataError: there are none, one cannot be read, or their sizes differ.
     """
-    if not images:
+    decoded: list[Array] = []
+    for name, content in images:
+        decoded.append(_decode(content, name, where, decoded[0].shape if decoded else None))
+    if not decoded:
         raise DataError(f"{where} holds no images")
-    shapes = {image.shape for image in images}
-    if len(shapes) > 1:
-        named = " and ".join(f"{c} channels {h}×{w}" for c, h, w in sorted(shapes)[:2])
-        raise DataError(f"{where} mixes image sizes ({named}); all images of a data set must have one size")
-    return np.stack(images)
+    return np.stack(decoded)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def _decode(content: bytes | None, name: str, where: Path, first: tuple[int, ...] | None) -> Array:
+    """One image, looked at before its pixels are decoded: `first` is the shape that it must have."""
+    try:
+        with Image.open(io.BytesIO(content or b"")) as image:
+            _check_mode(image.mode, name)
+            _check_shape((1 if image.mode == "L" else 3, image.height, image.width), name, where, first)
+            pixels = np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
+    except DataError:
+        raise
+    except Exception as error:  # no closed list: DecompressionBombError is of no other class, and formats add theirs
+        raise DataError(f"{name} is not a readable image ({first_line(error)})") from None
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def _check_mode(mode: str, name: str) -> None:
+    """Pillow clips what has more than eight bits to white, and says nothing."""
+    if mode not in MODES:
+        raise DataError(
+            f'{name} has pixels of mode "{mode}"; allowed: {", ".join(MODES)}, with eight bits per channel or fewer: '
+            "convert it"
+        )
+
+
+def _check_shape(shape: tuple[int, int, int], name: str, where: Path, first: tuple[int, ...] | None) -> None:
+    if first is not None and shape != first:
+        named = " and ".join(f"{c} channels {h}×{w}" for c, h, w in sorted([shape, first]))
+        raise DataError(
+            f"{where} mixes image sizes ({named}: {name} is not like the first one); all images of a data set must "
+            "have one size"
+        )

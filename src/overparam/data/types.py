@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,17 @@ Array = NDArray[np.generic]
 
 class DataError(ValueError):
     """Something is wrong with a data set; the message says what and what to do."""
+
+
+def unreadable(file: Path, error: OSError) -> DataError:
+    """For a file that the system does not hand over: it may be sound."""
+    reason = error.strerror or first_line(error)
+    return DataError(f"{file} cannot be opened ({reason}); it must be a file that you are allowed to read")
+
+
+def first_line(error: Exception) -> str:
+    """What an error of another library says, in one line."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 @dataclass(frozen=True)
