@@ -9,9 +9,25 @@ from typing import Any, ClassVar
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
+from overparam.explain import specs_in
 from overparam.identity import Spec, canonical, canonical_json, run_id
-from overparam.specs import CNN, MLP, SGD, Adam, DataSpec, Fresh, Magnitude, RandomMask, Rewind, RunSpec, TrainSpec
+from overparam.specs import (
+    CNN,
+    MLP,
+    SGD,
+    Adam,
+    DataSpec,
+    Fresh,
+    Magnitude,
+    RandomMask,
+    Rewind,
+    RunSpec,
+    SameSigns,
+    ShuffledMask,
+    TrainSpec,
+)
 
 
 def dense(seed: int = 0) -> RunSpec:
@@ -93,9 +109,12 @@ def changed(spec: RunSpec, path: tuple[str, ...], value: Any) -> RunSpec:
 
 
 def leaf_cases() -> Iterator[tuple[RunSpec, str]]:
-    """Every field below three specs; a spec with a target loss allows but one schedule."""
+    """Every field below specs that hold every part; a spec with a target loss allows but one schedule."""
     constant = changed(dense(), ("train", "schedule"), "constant")
-    for spec in (constant, convolutional(), ticket(constant)):
+    thinned = constant.model_copy(update={"mask": RandomMask(fraction=0.5)})
+    start, mask = SameSigns(of=constant, step=3), ShuffledMask(of=thinned, stream="shuffle")
+    shuffled = constant.model_copy(update={"init": start, "mask": mask})
+    for spec in (constant, convolutional(), ticket(constant), thinned, shuffled):
         for path, _ in leaves(spec.model_dump()):
             if path[-1] != "kind" and not (path[-1] == "schedule" and spec.train.until_train_loss):
                 yield spec, ".".join(path)
@@ -114,10 +133,32 @@ def test_changing_any_field_changes_the_id(spec: RunSpec, dotted: str) -> None:
 
 
 def test_every_field_of_every_part_of_a_run_is_covered() -> None:
-    covered = {dotted.split(".")[-1] for _, dotted in leaf_cases()} | {"kind", "of"}
-    parts: list[type[Spec]] = [DataSpec, MLP, CNN, SGD, Adam, TrainSpec, Fresh, Rewind, Magnitude, RandomMask, RunSpec]
-    nested = {"data", "model", "train", "optimizer", "init", "mask"}
-    assert {name for part in parts for name in part.model_fields} - nested <= covered
+    """By the part that has it: a name that two parts share counts for each alone. Parents enter by their id."""
+    covered = {(owner(spec, dotted), dotted.split(".")[-1]) for spec, dotted in leaf_cases()}
+    nested = {"data", "model", "train", "optimizer", "init", "mask", "kind", "of"}
+    parts = parts_of_a_run()
+    assert parts >= {MLP, CNN, SGD, Adam, Fresh, Rewind, SameSigns, Magnitude, RandomMask, ShuffledMask}
+    assert {(part, name) for part in parts for name in part.model_fields if name not in nested} <= covered
+
+
+def owner(spec: RunSpec, dotted: str) -> type[BaseModel]:
+    """The part that has the field at a path."""
+    node: Any = spec
+    for name in dotted.split(".")[:-1]:
+        node = getattr(node, name)
+    assert isinstance(node, BaseModel)
+    return type(node)
+
+
+def parts_of_a_run() -> set[type[BaseModel]]:
+    found: set[type[BaseModel]] = set()
+    waiting: list[type[BaseModel]] = [RunSpec]
+    while waiting:
+        part = waiting.pop()
+        if part not in found:
+            found.add(part)
+            waiting += [each for field in part.model_fields.values() for each in specs_in(field.annotation)]
+    return found
 
 
 def test_kinds_with_the_same_fields_have_other_ids() -> None:

@@ -4,13 +4,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from overparam.data.load import prepare
+from overparam.data.load import is_at_hand, prepare, sizes
+from overparam.data.types import Sizes
 from overparam.execution import Execution
 from overparam.identity import run_id
 from overparam.numerics import settled
 from overparam.origin import first_state, refuse_diverged, refuse_unknown_layers
 from overparam.runs import Run, held, read, replay, steps_inside
 from overparam.session import Session
+from overparam.specs.layers import weight_shapes
 from overparam.specs.run import RunSpec
 from overparam.store.store import Store
 from overparam.stored import UnsupportedSpec, refuse_unsupported
@@ -69,8 +71,11 @@ def execute(
     if len(set(names)) < len(names):
         raise ValueError(f"two observers have one name ({', '.join(names)}); a name stands for one measure")
     store, identity = Store(execution.store), run_id(spec)
+    if store.has(identity) and not any(_lacking(run := read(spec, execution), save_steps, observers)):
+        return run  # without the lock, which a store that can only be read cannot give
     with held(store.lock(identity), identity, should_stop):
         if not store.has(identity):
+            _refuse_other_shapes(spec, execution)
             _refuse_nothing_to_train(spec, execution)
             refuse_unknown_layers(spec, execution)
             for parent in spec.parents():
@@ -81,13 +86,20 @@ def execute(
             with settled(execution):
                 Session(spec, execution, save_steps, observers).complete(start, mixed, should_stop)
         run = read(spec, execution)
-        # It may have ended before, or its data be less than the name promised when its steps were planned.
-        missing = steps_inside(run, save_steps) - {int(step) for step in run.result["states"]}
-        unseen = [observer for observer in observers if not _has_seen(run, observer)]
+        missing, unseen = _lacking(run, save_steps, observers)
         if not missing and not unseen:
             return run
         replay(run, missing, unseen)
         return read(spec, execution)
+
+
+def _lacking(
+    run: Run, save_steps: frozenset[int], observers: Sequence[Observer]
+) -> tuple[frozenset[int], list[Observer]]:
+    """Steps whose states a finished run does not hold, and observers whose numbers it does not hold."""
+    # It may have ended before, or its data be less than the name promised when its steps were planned.
+    missing = steps_inside(run, save_steps) - {int(step) for step in run.result["states"]}
+    return missing, [observer for observer in observers if not _has_seen(run, observer)]
 
 
 def _has_seen(run: Run, observer: Observer) -> bool:
@@ -95,6 +107,32 @@ def _has_seen(run: Run, observer: Observer) -> bool:
     rows = run.result.get("observed", {}).get(observer.name)
     asked = steps_inside(run, observer.steps(Timetable(run.spec.train, run.result["num_train"])))
     return rows is not None and set(rows.get("step", ())) == asked
+
+
+def _refuse_other_shapes(spec: RunSpec, execution: Execution) -> None:
+    """The weights of a parent on data of another shape do not fit. Data that is not at hand cannot be compared."""
+    for each in spec.ancestry():
+        for field in ("init", "mask"):
+            of = getattr(getattr(each, field), "of", None)
+            if of is None or of.data == each.data:
+                continue
+            if not all(is_at_hand(data, execution.data_dir) for data in (of.data, each.data)):
+                continue
+            theirs, ours = (sizes(data, data_dir=execution.data_dir) for data in (of.data, each.data))
+            if _shapes(each, theirs) != _shapes(each, ours):
+                raise UnsupportedSpec(
+                    f"{field}.of has the data {of.data.name} ({_described(theirs)}), but this run {each.data.name} "
+                    f"({_described(ours)}), so that its network has weights of other shapes; they must be the same: "
+                    f"name a run on data of the shape and classes of {each.data.name}"
+                )
+
+
+def _shapes(spec: RunSpec, data: Sizes) -> dict[str, tuple[int, ...]]:
+    return weight_shapes(spec.model, data.input_shape, data.num_classes)
+
+
+def _described(data: Sizes) -> str:
+    return f"inputs of shape {data.input_shape}, {data.num_classes} classes"
 
 
 def _refuse_nothing_to_train(spec: RunSpec, execution: Execution) -> None:

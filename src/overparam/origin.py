@@ -15,7 +15,7 @@ from overparam.session import Session
 from overparam.specs.layers import rates_by_name, weight_shapes
 from overparam.specs.run import Dense, Fresh, Magnitude, RandomMask, Rewind, RunSpec, SameSigns, ShuffledMask
 from overparam.stored import UnsupportedSpec, refuse_mixed
-from overparam.training.state import State
+from overparam.training.state import State, fitting
 
 
 def first_state(spec: RunSpec, execution: Execution) -> tuple[State | None, list[str]]:
@@ -55,7 +55,9 @@ def _unpruned(spec: RunSpec, execution: Execution) -> State:
             return replace(_last(of, execution), step=step)
         case SameSigns(of=of, step=step):
             fresh, signed = _fresh(spec, execution), load_state(of, step, execution).weights
-            weights = {name: torch.copysign(value, signed[name]) for name, value in fresh.weights.items()}
+            weights = {
+                name: torch.copysign(value, fitting(name, signed[name], value)) for name, value in fresh.weights.items()
+            }
             return replace(fresh, weights=weights)
         case _:
             assert_never(spec.init)

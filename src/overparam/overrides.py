@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -120,7 +120,9 @@ def yaml_overrides(path: Path) -> list[str]:
 
 
 def _leaves(prefix: str, value: Any) -> Iterator[Assignment]:
-    if not isinstance(value, dict):
+    """A table is split into its fields, unless it has none, or its keys are names of tensors with dots in them."""
+    named = isinstance(value, dict) and any("." in str(name) for name in value) and _holds_names(prefix)
+    if not isinstance(value, dict) or (prefix and (not value or named)):
         yield prefix, value
         return
     for name, child in value.items():
@@ -235,8 +237,20 @@ def _errors(model: type[BaseModel], values: Any) -> list[str]:
 
 def _model_at(path: list[str], kind: Any) -> type[BaseModel] | None:
     """Model of that kind which a run may hold at a path."""
+    return next((option for option in _models_at(path) if kind_of(option) == kind), None)
+
+
+def _models_at(path: list[str]) -> list[type[BaseModel]]:
+    """Every model that a run may hold at a path."""
     options: list[type[BaseModel]] = [RunSpec]
     for name in path:
         fields = [option.model_fields[name] for option in options if name in option.model_fields]
         options = [model for field in fields for model in specs_in(field.annotation)]
-    return next((option for option in options if kind_of(option) == kind), None)
+    return options
+
+
+def _holds_names(path: str) -> bool:
+    """Whether the field at a dotted path may hold a table whose keys are free, such as names of tensors."""
+    *parents, name = path.split(".")
+    kinds = [option.model_fields[name].annotation for option in _models_at(parents) if name in option.model_fields]
+    return any(get_origin(part) is dict for kind in kinds for part in (kind, *get_args(kind)))

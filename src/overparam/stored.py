@@ -6,7 +6,7 @@ from typing import Any
 from overparam.data.load import content_digest, is_at_hand
 from overparam.execution import Execution
 from overparam.identity import RunId, run_id
-from overparam.specs.run import Dense, Rewind, RunSpec, SameSigns, ShuffledMask
+from overparam.specs.run import Dense, Magnitude, RandomMask, Rewind, RunSpec, SameSigns, ShuffledMask
 from overparam.store.provenance import differences
 from overparam.store.store import Store, StoreError
 
@@ -29,13 +29,31 @@ def refuse_unsupported(spec: RunSpec) -> None:
 
 
 def _refuse_mask(spec: RunSpec) -> None:
-    if isinstance(spec.mask, ShuffledMask) and isinstance(spec.mask.of.mask, Dense):
-        raise UnsupportedSpec("mask.of is a dense run, which has no mask to shuffle; name a run with a mask")
+    if isinstance(spec.mask, ShuffledMask):
+        _refuse_to_shuffle(spec, spec.mask)
     changed = [f'mask kind "{spec.mask.kind}"'] * (not isinstance(spec.mask, Dense))
     changed += ['init kind "same_signs"'] * isinstance(spec.init, SameSigns)
     if changed and (spec.train.linearize or spec.train.lazy_scale is not None):
         # the frozen copy of the initial weights would still be that of the unchanged ones
         raise UnsupportedSpec(f"{changed[0]} with train.linearize or train.lazy_scale is not trained")
+
+
+def _refuse_to_shuffle(spec: RunSpec, mask: ShuffledMask) -> None:
+    """One stream draws one permutation: drawn again, it brings the positions that it pruned to the front of a layer."""
+    if isinstance(mask.of.mask, Dense):
+        raise UnsupportedSpec("mask.of is a dense run, which has no mask to shuffle; name a run with a mask")
+    root = mask.of
+    while isinstance(root.mask, ShuffledMask | Magnitude):
+        root = root.mask.of
+    if not isinstance(root.mask, RandomMask) or root.mask.stream != mask.stream:
+        return
+    seed = spec.stream_seed(mask.stream)
+    if root.stream_seed(mask.stream) == seed:
+        raise UnsupportedSpec(
+            f'mask.stream = "{mask.stream}" with seed {seed} has drawn the random mask behind mask.of; drawn again, '
+            "the same permutations prune whole leading rows; allowed: any other stream or seed; give ShuffledMask "
+            f'another stream, such as stream="shuffle", or set streams.{mask.stream} of this run to another seed'
+        )
 
 
 def _refuse_other_kind(spec: RunSpec, of: RunSpec) -> None:

@@ -100,6 +100,19 @@ def test_a_finished_run_is_not_computed_again(tmp_path: Path, monkeypatch: pytes
     assert train(spec(), store=tmp_path).result == first.result
 
 
+def test_a_finished_run_is_read_without_a_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that can only be read gives none."""
+
+    def refuse(store: Store, identity: str) -> None:
+        raise PermissionError(f"{store.root} can only be read")
+
+    first = train(spec(), store=tmp_path)
+    monkeypatch.setattr(Store, "lock", refuse)
+    assert train(spec(), store=tmp_path).result == first.result
+    with pytest.raises(PermissionError, match="can only be read"):
+        execute(spec(), Execution(store=tmp_path), frozenset({9}))
+
+
 @pytest.mark.parametrize("stop_at", [1, 2, 3])
 def test_interrupted_and_resumed_is_uninterrupted(tmp_path: Path, stop_at: int) -> None:
     straight = execute(spec(), Execution(store=tmp_path / "straight"), frozenset({9}))

@@ -40,8 +40,11 @@ from overparam.stored import UnsupportedSpec
 from overparam.training import loop
 from overparam.training.gradients import Gradient, gradient_of
 from overparam.training.pruning import MaskBroken, thinned
+from overparam.training.state import State, restore
 
 DATA = DataSpec(name="digits", num_train=200, num_test=100)
+SIGNALS = DataSpec(name="mnist1d", num_train=200, num_test=100)
+RANDOM = RandomMask(fraction=0.5)
 MOMENTUM = TrainSpec(optimizer=SGD(lr=0.05, weight_decay=1e-3), batch_size=32, epochs=4)
 ADAM = TrainSpec(optimizer=Adam(lr=2e-3), batch_size=32, epochs=4, schedule="constant")
 KINDS = [(CNN(channels=2), MOMENTUM), (CNN(channels=2), ADAM), (MLP(width=(24, 12)), MOMENTUM), (MLP(width=8), ADAM)]
@@ -264,6 +267,15 @@ def test_killed_in_round_seven_goes_on_in_round_seven(tmp_path: Path, monkeypatc
     ("fields", "message"),
     [
         ({"mask": ShuffledMask(of=spec())}, "dense run, which has no mask to shuffle"),
+        ({"mask": ShuffledMask(of=spec(mask=RANDOM))}, "has drawn the random mask behind mask.of"),
+        ({"mask": ShuffledMask(of=ticket(spec(mask=RANDOM)))}, "has drawn the random mask behind mask.of"),
+        (
+            {"mask": ShuffledMask(of=spec(mask=ShuffledMask(of=spec(mask=RANDOM), stream="shuffle")))},
+            'give ShuffledMask another stream, such as stream="shuffle", or set streams.mask of this run',
+        ),
+        ({"init": Rewind(of=spec(data=SIGNALS))}, "init.of has the data mnist1d .* weights of other shapes"),
+        ({"init": SameSigns(of=spec(data=SIGNALS))}, r"inputs of shape \(40,\), 10 classes\), but this run digits"),
+        ({"mask": Magnitude(of=spec(data=SIGNALS), fraction=0.5)}, "mask.of has the data mnist1d"),
         ({"mask": Magnitude(of=spec(model=MLP(width=8)), fraction=0.5)}, "mask.of has the model"),
         ({"init": SameSigns(of=spec(model=MLP(width=8)))}, "init.of has the model"),
         (
@@ -280,6 +292,41 @@ def test_what_cannot_be_trained_is_said_before_training(tmp_path: Path, fields: 
     with pytest.raises(UnsupportedSpec, match=message):
         train(spec(**fields), store=tmp_path)
     assert not list(Store(tmp_path).run_ids())
+
+
+@pytest.mark.parametrize("start", [Rewind(of=spec(data=SIGNALS)), SameSigns(of=spec(data=SIGNALS))])
+def test_without_data_to_compare_a_state_of_other_shapes_is_not_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: Rewind | SameSigns
+) -> None:
+    monkeypatch.setattr(module, "is_at_hand", lambda data, data_dir: False)
+    with pytest.raises(ValueError, match=r"1\.weight has shape \(24, 40\) in the stored state, but \(24, 64\) in this"):
+        train(spec(init=start), store=tmp_path)
+
+
+def test_a_state_of_another_shape_is_not_broadcast() -> None:
+    net = torch.nn.Linear(3, 2)
+    state = State(0, {"weight": torch.ones(1, 3), "bias": torch.ones(2)}, {}, {})
+    with pytest.raises(ValueError, match=r"weight has shape \(1, 3\) in the stored state, but \(2, 3\) in this"):
+        restore(state, net, torch.optim.SGD(net.parameters(), lr=0.1))
+
+
+def test_other_data_of_the_same_shape_may_be_gone_on_with(tmp_path: Path) -> None:
+    noisy = spec(data=DATA.model_copy(update={"label_noise": 0.2}))
+    assert train(spec(init=Rewind(of=noisy, step=7)), store=tmp_path).status == "ok"
+
+
+def test_a_random_mask_is_shuffled_by_another_draw(tmp_path: Path) -> None:
+    """The draw that made it would bring all that is pruned to the first rows."""
+    of = spec(mask=RANDOM)
+    kept = mask_of(train(of, store=tmp_path))
+    others: tuple[dict[str, Any], ...] = (
+        {"mask": ShuffledMask(of=of, stream="shuffle")},
+        {"mask": ShuffledMask(of=of), "seed": 1},
+    )
+    for other in others:
+        moved = mask_of(train(spec(**other), store=tmp_path))
+        assert all(int(moved[name].sum()) == int(kept[name].sum()) for name in kept)
+        assert not torch.equal(moved["1.weight"], kept["1.weight"]) and moved["1.weight"].any(1).all()
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ def train(**fields: Any) -> TrainSpec:
         ({"batch_size": 0}, "greater than or equal to 1"),
         ({"batch_size": "all"}, "Input should be 'full'"),
         ({"until_train_loss": 0.1}, 'needs schedule="constant"'),
+        ({"until_train_loss": (), "schedule": "constant"}, "an empty tuple names no target"),
         ({"until_train_loss": (0.1, 0.2), "schedule": "constant"}, "distinct and descending"),
         ({"until_train_loss": (0.1, 0.1), "schedule": "constant"}, "distinct and descending"),
         ({"until_train_loss": -1.0, "schedule": "constant"}, "greater than 0"),

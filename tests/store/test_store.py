@@ -13,7 +13,7 @@ from overparam import paths
 from overparam.identity import RunId
 from overparam.store import store as module
 from overparam.store.digests import digest_arrays
-from overparam.store.provenance import differences, environment
+from overparam.store.provenance import differences, environment, numeric, vector_capability
 from overparam.store.store import Store, StoreError
 
 ID = RunId("ab" + "0" * 30)
@@ -45,6 +45,25 @@ def test_creating_a_store_writes_nothing(tmp_path: Path) -> None:
 def test_the_first_result_stays_if_two_processes_finish(store: Store) -> None:
     store.write(ID, '{"a": 2}', {"status": "ok", "loss": 0.2}, STATES)
     assert store.result(ID)["loss"] == 0.1
+
+
+def test_the_rest_of_a_run_without_its_result_gives_way(store: Store) -> None:
+    run = paths.run_dir(store.root, ID)
+    paths.result_file(run).unlink()
+    assert not store.has(ID)
+    store.write(ID, '{"a": 2}', {"status": "ok", "loss": 0.2}, {5: STATES[0]})
+    assert store.result(ID)["loss"] == 0.2
+    assert store.steps(ID) == {5}
+    assert not paths.state_file(run, 7).exists()
+
+
+def test_nothing_is_added_to_a_run_that_is_not_there(store: Store) -> None:
+    absent = RunId("cd" + "0" * 30)
+    with pytest.raises(StoreError, match=f"run {absent} is not in .*, so a measurement cannot be added to it"):
+        store.add_measurement(absent, "trace", {"rows": [1]})
+    with pytest.raises(StoreError, match=f"run {absent} is not in .*, so states and observations cannot be added"):
+        store.extend(absent, STATES, {})
+    assert not paths.run_dir(store.root, absent).exists()
 
 
 @pytest.mark.parametrize("file", ["result.json", "spec.json", "states/000000007.safetensors"])
@@ -160,3 +179,28 @@ def test_environment_differences_name_only_what_bits_depend_on() -> None:
     ours = environment("cpu", 1)
     assert differences(ours, ours | {"python": "other"}) == ""
     assert differences(ours, ours | {"threads": "4"}) == "threads 4 → 1"
+
+
+def test_what_an_old_record_lacks_counts_as_equal() -> None:
+    """Else stores of earlier versions would ask for leave to mix environments, or seem to hold two."""
+    ours = environment("cpu", 1) | {"vector": "avx512"}
+    old = {name: value for name, value in ours.items() if name != "vector"}
+    assert differences(ours, old) == differences(old, ours) == ""
+    assert numeric(ours) == numeric(old)
+    assert differences(ours, ours | {"vector": "avx2"}) == "vector avx2 → avx512"
+
+
+@pytest.mark.parametrize(
+    ("text", "vector"),
+    [
+        ("processor: 0\nflags\t\t: fpu avx avx2 avx512f\n", "avx512"),
+        ("flags\t\t: fpu avx avx2\n", "avx2"),
+        ("flags\t\t: fpu sse4_2\n", "default"),
+        ("Features\t: fp asimd\n", None),
+    ],
+)
+def test_the_vector_capability_is_read_from_the_flags(tmp_path: Path, text: str, vector: str | None) -> None:
+    file = tmp_path / "cpuinfo"
+    file.write_text(text)
+    assert vector_capability(file) == vector
+    assert vector_capability(tmp_path / "missing") is None

@@ -149,6 +149,8 @@ class TrainSpec(Spec):
     @field_validator("until_train_loss")
     @classmethod
     def _targets_descend(cls, value: Any) -> Any:
+        if value == ():
+            raise ValueError("an empty tuple names no target; allowed: losses > 0; leave it out for a fixed length")
         if isinstance(value, tuple) and list(value) != sorted(set(value), reverse=True):
             raise ValueError("targets must be distinct and descending, as a run meets them")
         return value

@@ -82,6 +82,7 @@ class Store:
         """Add a finished run in one rename. If another process was faster, its result stays.
 
         The caller holds the run's lock, so drafts of it that are still there belong to processes that died.
+        What lies in its place without a result is no run and is removed.
         """
         final = paths.run_dir(self.root, run_id)
         draft = paths.draft_dir(self.root, run_id, uuid.uuid4().hex)
@@ -89,6 +90,8 @@ class Store:
             _lay_out(draft, spec_json, result, states)
             final.parent.mkdir(parents=True, exist_ok=True)
             _sync_directory(final.parent.parent)
+            if not self.has(run_id) and final.exists():
+                shutil.rmtree(final)  # what is left of a run without its result would bar the way for ever
             os.rename(draft, final)
         except OSError:
             if not self.has(run_id):
@@ -104,7 +107,11 @@ class Store:
         """Add replayed states and observations to a finished run; its numbers stay as they are.
 
         The caller holds the run's lock.
+
+        Raises:
+            StoreError: the run is not there.
         """
+        self._refuse_absent(run_id, "states and observations")
         run = paths.run_dir(self.root, run_id)
         for step, arrays in states.items():
             replace_bytes(paths.state_file(run, step), save(arrays))
@@ -122,8 +129,18 @@ class Store:
         return _read_sealed(paths.measurement_file(paths.run_dir(self.root, run_id), probe_id), "this file")
 
     def add_measurement(self, run_id: RunId, probe_id: str, record: Mapping[str, Any]) -> None:
-        """Keep what a probe measured of a finished run."""
+        """Keep what a probe measured of a finished run.
+
+        Raises:
+            StoreError: the run is not there.
+        """
+        self._refuse_absent(run_id, "a measurement")
         _write_sealed(paths.measurement_file(paths.run_dir(self.root, run_id), probe_id), record)
+
+    def _refuse_absent(self, run_id: RunId, what: str) -> None:
+        """Else writing would make a directory of the run that holds no run."""
+        if not self.has(run_id):
+            raise StoreError(f"run {run_id} is not in {self.root}, so {what} cannot be added to it; train it first")
 
     def lock(self, run_id: RunId, probe_id: str | None = None) -> FileLock:
         """Lock of one run, or of one probe of it; it vanishes with the process that holds it."""

@@ -56,11 +56,15 @@ def capture(step: int, model: nn.Module, optimizer: torch.optim.Optimizer, mask:
 
 @torch.no_grad()
 def restore(state: State, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Put a state into a model of the same architecture and its optimizer."""
+    """Put a state into a model of the same architecture and its optimizer.
+
+    Raises:
+        ValueError: a tensor of the state has another shape than that of the model.
+    """
     for name, parameter in model.named_parameters():
-        parameter.copy_(state.weights[name])
+        parameter.copy_(fitting(name, state.weights[name], parameter))
     for name, buffer in model.named_buffers():
-        buffer.copy_(state.buffers[name])
+        buffer.copy_(fitting(name, state.buffers[name], buffer))
     parameters = dict(model.named_parameters())
     names = list(parameters)
     slots: dict[int, Tensors] = {}
@@ -70,3 +74,17 @@ def restore(state: State, model: nn.Module, optimizer: torch.optim.Optimizer) ->
         like = parameters[name] if value.shape == parameters[name].shape else value
         slots.setdefault(names.index(name), {})[slot] = torch.empty_like(like, dtype=value.dtype).copy_(value)
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def fitting(name: str, value: Tensor, like: Tensor) -> Tensor:
+    """The value itself, if it has the shape of what it is for: torch would broadcast it without a word.
+
+    Raises:
+        ValueError: it has another shape.
+    """
+    if value.shape != like.shape:
+        raise ValueError(
+            f"{name} has shape {tuple(value.shape)} in the stored state, but {tuple(like.shape)} in this network; "
+            "allowed: a state of the same architecture on data of the same shape; start from such a run"
+        )
+    return value
