@@ -163,6 +163,12 @@ def test_equal_values_are_called_a_ceiling() -> None:
     assert not any("same value" in note for note in verdict(shifted(0.02)).caveats)
 
 
+def test_a_log_ratio_has_no_sampling_error_of_an_accuracy() -> None:
+    ratio = difference("arm").model_copy(update={"scale": "log"})
+    assert verdict(shifted(0.02)).sampling_error is not None
+    assert verdict(shifted(0.02), claim(estimand=ratio)).sampling_error is None
+
+
 def test_slope_claims_fit_every_seed() -> None:
     slope = claim(estimand=Slope(metric="test_accuracy", arm="arm"), direction="less", margin=0.001)
     found = verdict(shifted(0.02), slope)

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from overparam.analyse.comparisons import (
+    Direction,
+    Values,
     effect_size,
     holm,
     paired_t,
@@ -71,6 +73,33 @@ def test_paired_t_of_equal_differences_has_no_nan() -> None:
     assert paired_t(np.ones(4)) == 0.0
     assert paired_t(-np.ones(4)) == 1.0
     assert paired_t(np.zeros(4)) == 0.5
+
+
+@pytest.mark.parametrize("direction", ["greater", "less"])
+@pytest.mark.parametrize(
+    ("values", "null"),
+    [
+        (np.full(5, 1.9e-16), 0.0),
+        (np.full(5, 0.3), 0.1 + 0.2),
+        (3e5 + np.spacing(3e5) * np.array([0.0, 1.0, 1.0, 0.0]), 3e5),
+    ],
+)
+def test_what_lies_at_the_bound_but_for_rounding_is_on_neither_side(
+    values: Values, null: float, direction: Direction
+) -> None:
+    assert paired_t(values, null, direction) == 0.5
+    assert math.isnan(effect_size(values, null))
+
+
+def test_a_size_of_rounding_is_no_effect_size() -> None:
+    assert math.isnan(effect_size(np.array([0.3, 0.1 + 0.2, 0.3])))
+    assert effect_size(np.array([1.0, 2.0, 3.0]), 1.0) == pytest.approx(1.0 - 3 / 7)
+
+
+def test_equal_values_have_no_slope_at_all() -> None:
+    """Levels that are not evenly spaced: their distances from their mean do not sum to 0 exactly."""
+    found = slopes_per_doubling(np.array([16.0, 32.0, 128.0]), np.array([[1.0] * 3, [0.7] * 3, [4.0, 5.0, 7.0]]))
+    assert found[:2].tolist() == [0.0, 0.0] and found[2] == pytest.approx(1.0)
 
 
 @given(values=st.lists(st.integers(-50, 50), min_size=6, max_size=8))

@@ -175,7 +175,15 @@ def test_perfect_concordance_is_settled(sign: float) -> None:
 
 def test_a_measure_that_never_varies_has_no_rank() -> None:
     frame = table(x={1.0: [1.0, 1.0, 1.0], 2.0: [1.0, 1.0, 1.0]}, y={1.0: [1.0, 2.0, 3.0], 2.0: [4.0, 5.0, 6.0]})
-    assert verdict(frame, claim(CONCORDANCE)) == ["inconclusive"]
+    (found,) = judge(frame, [claim(CONCORDANCE)], generator=numpy_generator(0, "test"))
+    assert found.verdict == "inconclusive"
+    assert found.reason == "x or y is equal in all seeds of a level, or in all but one, and cannot be ranked"
+
+
+def test_two_seeds_are_counted_as_two() -> None:
+    pairs = {1.0: [1.0, 2.0], 2.0: [5.0, 6.0]}
+    (found,) = judge(table(x=pairs, y=pairs), [claim(CONCORDANCE)], generator=numpy_generator(0, "test"))
+    assert found.reason == "only 2 complete seeds; at least 3 are needed"
 
 
 @pytest.mark.parametrize("level_effect", [0.0, 3.0])
@@ -223,3 +231,14 @@ def test_an_early_stop_that_was_cut_off_leaves_its_claim_open() -> None:
     )
     other = table(test_accuracy=values["early_stop_accuracy"], **cut)
     assert verdict(other, claim(difference("test_accuracy", "linear"))) == ["supported"]
+
+
+def test_either_side_of_a_difference_may_be_cut_off() -> None:
+    """Only the side that reads a metric of early stopping is affected, here that of level 1."""
+    full = {1.0: [0.5] * 4, 2.0: [0.9, 0.92, 0.91, 0.9]}
+    early = {1.0: [0.5, 0.51, 0.52, 0.5], 2.0: [0.5] * 4}
+    mixed = difference("test_accuracy", "linear").model_copy(update={"other": "early_stop_accuracy"})
+    for level, expected in ((1.0, "inconclusive"), (2.0, "supported")):
+        cut = {each: [0.0, float(each == level), 0.0, 0.0] for each in (1.0, 2.0)}
+        frame = table(test_accuracy=full, early_stop_accuracy=early, early_stop_censored=cut)
+        assert verdict(frame, claim(mixed)) == [expected]

@@ -21,6 +21,7 @@ from overparam.specs import Claim, Difference, Mean, Point, Slope
 WIDTHS = np.array([16.0, 32.0, 64.0, 128.0])
 EXPONENT = Slope(metric="m", arm="arm", scale="log")
 MEAN = Mean(metric="m", at=Point(arm="arm", level=64))
+WITHIN_A_CELL = Difference(metric="m", other="kernel", a=MEAN.at, b=MEAN.at)
 RESIDUES = np.array([-0.012, 0.005, 0.001, -0.004, 0.010])
 
 
@@ -196,6 +197,33 @@ def test_two_metrics_of_one_cell_are_compared_seed_by_seed() -> None:
     assert sample(table(network, kernel=kernel), linear, ok_only=True).values == pytest.approx(0.05 * network[:, 2])
     gone = changed(table(network, kernel=kernel), "kernel", None)
     assert sample(gone, linear, ok_only=True).unusable == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "caveat"),
+    [
+        ("missing", "1 of 5 runs are missing", "1 missing run"),
+        ("diverged", "20% of the runs failed", "1 diverged run"),
+    ],
+)
+def test_a_cell_compared_with_itself_counts_each_run_once(status: str, reason: str, caveat: str) -> None:
+    network = np.tile(0.9 + RESIDUES[:, None], (1, 4))
+    frame = changed(table(network, kernel=0.95 * network), "status", status)
+    found = verdict(frame, claim(WITHIN_A_CELL, test="superiority", null=0.0, margin=0.02))
+    assert (found.verdict, found.n) == ("inconclusive", 4)
+    assert found.reason.startswith(reason) and caveat in found.caveats
+    unmeasured = changed(changed(table(network, kernel=network), "kernel", None), "m", None)
+    assert sample(unmeasured, WITHIN_A_CELL, ok_only=True).unusable == 1
+
+
+def test_a_metric_that_is_the_same_at_all_levels_has_no_trend() -> None:
+    """Uneven levels give slopes of rounding size, whose sign says nothing."""
+    flat = Slope(metric="m", arm="arm", levels=(16.0, 32.0, 128.0))
+    for direction in ("greater", "less"):
+        asked = claim(flat, test="superiority", direction=direction, null=0.0, margin=0.001)
+        found = verdict(table(np.ones((5, 4))), asked)
+        assert (found.verdict, found.p, found.interval.estimate) == ("refuted", 1.0, 0.0)
+        assert math.isnan(found.effect_size)
 
 
 def test_exponents_and_means_are_written_as_what_they_are() -> None:

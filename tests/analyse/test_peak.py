@@ -141,7 +141,27 @@ def test_the_place_of_a_peak_is_counted_in_doublings_from_the_threshold() -> Non
     assert sample(frame, fixed, ok_only=True).values == pytest.approx([-2.0] * 5)
     never = place.model_copy(update={"reaches": 2.0})
     found = sample(frame, never, ok_only=True)
-    assert (len(found.values), found.unusable) == (0, 5)
+    assert (len(found.values), found.unusable, found.undefined) == (0, 0, 5)
+
+
+@pytest.mark.parametrize("everywhere", [0.5, 1.0])
+def test_a_seed_without_a_threshold_leaves_the_place_of_its_peak_open(everywhere: float) -> None:
+    """It never fits the labels, or fits them from the first level on."""
+    reached = np.array([0.5, 0.7, 0.9, 0.98, 1.0, 1.0]) + np.zeros((5, 1))
+    reached[1] = everywhere
+    frame = table(curves([0.5, 0.4, 0.45, 0.6, 0.42, 0.3], sd=0.0), train_accuracy=reached)
+    place = PeakPlace(metric="test_accuracy", arm="arm", trough=True, other="train_accuracy", reaches=0.99)
+    (found,) = judge(frame, [claim(place, test="equivalence", margin=0.6)], generator=numpy_generator(0, "judge"))
+    assert (found.verdict, found.n) == ("inconclusive", 4)
+    assert "in 1 of 5 seeds train_accuracy does not get to 0.99" in found.reason
+    assert "a wider range of levels is needed" in found.reason
+
+
+def test_two_levels_are_too_few_for_a_peak() -> None:
+    frame = table(curves([0.5, 0.4]))
+    place = PeakPlace(metric="test_accuracy", arm="arm", reaches=1.0)
+    reasons = [each.reason for each in judge(frame, [claim(), claim(place)], generator=numpy_generator(0, "judge"))]
+    assert reasons == ["the runs are of 2 levels; at least 3 are needed"] * 2
 
 
 def test_a_peak_needs_three_levels_each_given_once() -> None:

@@ -13,9 +13,11 @@ from overparam.specs import (
     SGD,
     Arm,
     Claim,
+    Concordance,
     DataSpec,
     Design,
     Difference,
+    Every,
     Level,
     Mean,
     Panel,
@@ -52,6 +54,12 @@ def test_cells_are_every_arm_level_and_seed() -> None:
     assert [(cell.arm, cell.level, cell.seed) for cell in cells] == [("sgd", b, s) for b in (8, 32) for s in range(3)]
     assert all(cell.spec.seed == cell.seed for cell in cells)
     assert len({run_id(cell.spec) for cell in cells}) == 6
+
+
+@pytest.mark.parametrize("seeds", [(), (0, 0, 1)])
+def test_a_seed_counts_once_and_one_is_needed(seeds: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"allowed: at least one seed, and each once"):
+        Design(seeds=seeds, arms=(ARM,), claims=(), caption="")
 
 
 def arm_of(*levels: float | str, name: str = "noise") -> Arm:
@@ -101,6 +109,46 @@ def test_a_level_without_a_logarithm_has_no_doublings(level: float, estimand: An
     inside = claim(estimand=Slope(metric="gap", arm="noise", levels=(0.1, 0.2)))
     ordered = claim(estimand=Peak(metric="gap", arm="noise"))
     assert Design(seeds=(0, 1), arms=arms, claims=(inside, ordered), caption="")
+
+
+@pytest.mark.parametrize(
+    ("estimand", "least"),
+    [
+        (Concordance(metric="gap", other="test_loss", arm="noise"), 1),
+        (Slope(metric="gap", arm="noise"), 2),
+        (Peak(metric="gap", arm="noise"), 3),
+        (PeakPlace(metric="gap", arm="noise", reaches=0.1), 3),
+    ],
+)
+def test_what_runs_along_levels_needs_numbers(estimand: Any, least: int) -> None:
+    numbers, along = range(1, least + 1), claim(estimand=estimand)
+    assert Design(seeds=(0, 1), arms=(arm_of("some", *numbers),), claims=(along,), caption="")
+    short: list[list[float | str]] = [["some", "all"], ["some", "all", *numbers[1:]]]
+    for levels in short:
+        with pytest.raises(ValidationError, match=f"claim c needs at least {least} .* but arm noise has: some, all"):
+            Design(seeds=(0, 1), arms=(arm_of(*levels),), claims=(along,), caption="")
+
+
+@pytest.mark.parametrize(
+    "refused", [{"test": "equivalence"}, {"test": "noninferiority"}, {"direction": "less"}, {"null": 0.1}]
+)
+def test_nothing_but_a_rise_and_a_fall_is_claimed_of_a_peak(refused: dict[str, Any]) -> None:
+    """Its test would answer another question than the one that was asked."""
+    for trough in (False, True):
+        peak = claim(estimand=Peak(metric="gap", arm="sgd", trough=trough))
+        with pytest.raises(ValidationError, match="claim c is about a peak, .* trough=True"):
+            peak.model_copy(update=refused)
+    assert claim(estimand=PeakPlace(metric="gap", arm="sgd", reaches=8.0)).model_copy(update=refused)
+
+
+def test_parts_that_must_all_hold_have_one_scale() -> None:
+    """A margin cannot be one of points of accuracy and one of logarithms."""
+    linear = Difference(metric="gap", a=Point(arm="sgd", level=8), b=Point(arm="sgd", level=32))
+    ratio = linear.model_copy(update={"metric": "test_loss", "scale": "log"})
+    for parts in ((linear, ratio), (ratio, ratio, linear)):
+        with pytest.raises(ValidationError, match='parts that must all hold need one scale, .* is "log"'):
+            Every(parts=parts)
+    assert Every(parts=(ratio, ratio)).parts == (ratio, ratio)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from overparam.analyse.comparisons import Direction, effect_size, holm, no_sprea
 from overparam.analyse.frame import Sample, failure_rates, rows_of, sample
 from overparam.analyse.intervals import Interval, bca_interval, sampling_error, t_interval
 from overparam.analyse.power import seeds_needed
-from overparam.specs.estimand import Difference, Every, Mean, Peak, PerSeed
+from overparam.specs.estimand import Concordance, Difference, Every, Mean, Peak, PeakPlace, PerSeed, least_levels
 from overparam.specs.study import Claim
 
 Outcome = Literal["supported", "refuted", "inconclusive"]
@@ -127,7 +127,7 @@ def _measure_one(frame: pl.DataFrame, claim: Claim, estimand: PerSeed, generator
         p_against_holm=None,
         sign_flip_p=sign_flip(values, flip_null, claim.direction, generator=generator) if directed else None,
         welch_p=welch(*found.groups) if len(found.groups) == 2 else None,
-        effect_size=effect_size(values - claim.null),
+        effect_size=effect_size(values, claim.null),
         sampling_error=_sampling_error(frame, estimand),
         caveats=(*_caveats(found, interval), *_called_by_failures(found, everyone)),
         agrees_with_paper=_agreement(claim, interval),
@@ -171,8 +171,11 @@ def _beyond(values: np.ndarray, bound: float, direction: Direction) -> float:
 
 
 def _sampling_error(frame: pl.DataFrame, estimand: PerSeed) -> float | None:
-    """Standard error that the finite test set adds to an accuracy, or to a difference as if errors were independent."""
-    contrast = isinstance(estimand, Difference) and estimand.other is None
+    """Standard error that the finite test set adds to an accuracy, or to a difference as if errors were independent.
+
+    `None` for all else, also for a log ratio, which is not counted in accuracy.
+    """
+    contrast = isinstance(estimand, Difference) and estimand.other is None and estimand.scale == "linear"
     if not (contrast or isinstance(estimand, Mean)) or estimand.metric != "test_accuracy":
         return None
     errors = []
@@ -283,10 +286,28 @@ def _obstacle(estimand: PerSeed, found: Sample) -> str | None:
     rates = failure_rates(found)
     if max(rates) != min(rates):
         return f"failure rates differ between the levels ({min(rates):.0%} to {max(rates):.0%})"
-    if isinstance(estimand, Mean) and max(rates) > 0.0:
+    alone = isinstance(estimand, Mean | Difference) and len(rates) == 1  # no other cell to fail as often
+    if alone and max(rates) > 0.0:
         return f"{max(rates):.0%} of the runs failed; a mean of the others would not be that of all seeds"
     if found.unusable:
         return f"{found.unusable} finished runs have no usable value: not measured, or not positive on a log scale"
-    if len(found.values) < FEWEST:
-        return f"only {len(found.values)} complete seeds; at least {FEWEST} are needed"
-    return None
+    complete = len(found.values) + found.undefined
+    if complete < FEWEST:
+        return f"only {complete} complete seeds; at least {FEWEST} are needed"
+    return _undefined(estimand, found) if found.undefined else None
+
+
+def _undefined(estimand: PerSeed, found: Sample) -> str:
+    """Why seeds have no value although all their runs ended well and were measured."""
+    levels, least = len(found.statuses), least_levels(estimand)
+    if levels < least:
+        return f"the runs are of {levels} level{'s' if levels > 1 else ''}; at least {least} are needed"
+    share = f"{found.undefined} of {len(found.values) + found.undefined} seeds"
+    match estimand:
+        case PeakPlace(other=str(other), reaches=reaches):
+            crossing = f"does not get to {reaches:g} within the levels, or is there from the first one on"
+            return f"in {share} {other} {crossing}; a wider range of levels is needed"
+        case Concordance(metric=metric, other=other):
+            return f"{metric} or {other} is equal in all seeds of a level, or in all but one, and cannot be ranked"
+        case _:
+            return f"in {share} the value is not a finite number"

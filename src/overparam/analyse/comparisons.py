@@ -22,15 +22,20 @@ def paired_t(differences: Values, null: float = 0.0, direction: Direction = "gre
     """
     shifted = (differences - null) * (1.0 if direction == "greater" else -1.0)
     n, mean = len(shifted), float(shifted.mean())
-    sd = float(shifted.std(ddof=1))
-    if no_spread(shifted):
-        return 0.5 if mean == 0.0 else float(mean < 0.0)
+    sd, negligible = float(shifted.std(ddof=1)), rounding(differences, null)
+    if sd <= negligible:
+        return 0.5 if abs(mean) <= negligible else float(mean < 0.0)
     return float(stats.t.sf(mean / (sd / math.sqrt(n)), n - 1))
 
 
-def no_spread(values: Values) -> bool:
-    """Whether all values are equal but for rounding."""
-    return float(values.std(ddof=1)) <= 1e-12 * max(1.0, abs(float(values.mean())))
+def rounding(values: Values, bound: float = 0.0) -> float:
+    """What rounding may add to values of this size, or to their distance from a bound."""
+    return 1e-12 * max(1.0, abs(bound), float(np.abs(values).max()))
+
+
+def no_spread(values: Values, bound: float = 0.0) -> bool:
+    """Whether all values are equal but for rounding, their own or that of their distance from a bound."""
+    return float(values.std(ddof=1)) <= rounding(values, bound)
 
 
 def tost(differences: Values, margin: float) -> float:
@@ -91,8 +96,10 @@ def slopes_per_doubling(levels: Values, values: Values) -> Values:
     """
     x = np.log2(levels)
     centred = x - x.mean()
-    slopes: Values = values @ centred / (centred @ centred)
-    return slopes
+    slopes = values @ centred / (centred @ centred)
+    flat = np.ptp(values, axis=-1) == 0.0  # centred levels sum to 0 only up to rounding, whose sign would be tested
+    found: Values = np.where(flat, 0.0, slopes)
+    return found
 
 
 def exponents(levels: Values, values: Values) -> Values:
@@ -119,9 +126,13 @@ def pseudo_values(statistic: Callable[[NDArray[np.intp]], float], num_seeds: int
     return found
 
 
-def effect_size(differences: Values) -> float:
-    """Paired standardized mean d_z with Hedges' small-sample factor 1 − 3/(4(n − 1) − 1)."""
+def effect_size(differences: Values, null: float = 0.0) -> float:
+    """Paired standardized mean d_z beyond the null, with Hedges' small-sample factor 1 − 3/(4(n − 1) − 1).
+
+    NaN without spread.
+    """
     n = len(differences)
-    if n < 2 or float(differences.std(ddof=1)) == 0.0:
+    if n < 2 or no_spread(differences, null):
         return math.nan
-    return float(differences.mean() / differences.std(ddof=1)) * (1.0 - 3.0 / (4.0 * (n - 1) - 1.0))
+    shifted = differences - null
+    return float(shifted.mean() / shifted.std(ddof=1)) * (1.0 - 3.0 / (4.0 * (n - 1) - 1.0))

@@ -38,24 +38,26 @@ class Sample:
     """What an estimand gives on a table: one value per seed, and which runs stood in the way.
 
     `groups` are the values of the two sides of a difference, empty for others. `unusable` counts the runs that ended
-    well but have no value: not measured, not finite, or not positive where a logarithm is taken. `p` is of the
-    estimand's own test, if it has one that is not a t test of the values.
+    well but lack a number: not measured, not finite, or not positive where a logarithm is taken. `undefined` counts the
+    seeds that have all their numbers and yet no value, such as curves that never get to where a peak's place is counted
+    from. `p` is of the estimand's own test, if it has one that is not a t test of the values.
     """
 
     values: Values
     groups: tuple[Values, ...]
     statuses: tuple[tuple[str, ...], ...]
     unusable: int = 0
+    undefined: int = 0
     p: float | None = None
 
 
 def rows_of(frame: pl.DataFrame, estimand: PerSeed) -> list[pl.DataFrame]:
-    """The cells an estimand is about, one table per level."""
+    """The cells an estimand is about, one table per level; one cell compared with itself is one table."""
     match estimand:
         case Mean(at=at):
             points = [(at.arm, level_text(at.level))]
         case Difference(a=a, b=b):
-            points = [(p.arm, level_text(p.level)) for p in (a, b)]
+            points = list(dict.fromkeys((p.arm, level_text(p.level)) for p in (a, b)))
         case Slope(arm=arm, levels=levels) | Peak(arm=arm, levels=levels) if levels is not None:
             points = [(arm, level_text(level)) for level in sorted(levels)]
         case Slope(arm=arm) | Concordance(arm=arm) | Peak(arm=arm) | PeakPlace(arm=arm):
@@ -67,8 +69,9 @@ def rows_of(frame: pl.DataFrame, estimand: PerSeed) -> list[pl.DataFrame]:
 
 def sample(frame: pl.DataFrame, estimand: PerSeed, *, ok_only: bool) -> Sample:
     """Per-seed values of an estimand, over the seeds for which every level has a usable run."""
-    tables = [_cut(table, estimand) for table in rows_of(frame, estimand)]
-    needed = _metrics(estimand, len(tables))
+    cells = rows_of(frame, estimand)
+    needed = _metrics(estimand, len(cells))
+    tables = [_cut(table, metrics) for table, metrics in zip(cells, needed, strict=True)]
     logarithmic = isinstance(estimand, Difference | Slope) and estimand.scale == "log"
     there = [_usable(metrics, logarithmic) for metrics in needed]
     ok = pl.col("status") == "ok"
@@ -82,15 +85,16 @@ def sample(frame: pl.DataFrame, estimand: PerSeed, *, ok_only: bool) -> Sample:
     statuses = tuple(tuple(t["status"]) for t in tables)
     if isinstance(estimand, Peak) and len(seeds) > 1 and len(sides) > 2:
         found = held_out(np.stack([side[0] for side in sides], axis=1) * (-1.0 if estimand.trough else 1.0))
-        return Sample(found.rise if found.weaker == "rise" else found.fall, (), statuses, unusable, found.p)
+        return Sample(found.rise if found.weaker == "rise" else found.fall, (), statuses, unusable, p=found.p)
     values, groups = _values(estimand, sides, [t["level_value"] for t in kept])
-    there_all = np.isfinite(values)
-    return Sample(values[there_all], groups, statuses, unusable + int((~there_all).sum()))
+    finite = values[np.isfinite(values)]
+    return Sample(finite, groups, statuses, unusable, undefined=len(seeds) - len(finite))
 
 
-def _cut(table: pl.DataFrame, estimand: PerSeed) -> pl.DataFrame:
+def _cut(table: pl.DataFrame, metrics: Sequence[Metric]) -> pl.DataFrame:
     """A run that was still at its best when it ended has no early-stopped value: its status is "censored"."""
-    if not estimand.metric.startswith(EARLY_STOP) or f"{EARLY_STOP}censored" not in table.columns:
+    early = any(metric.startswith(EARLY_STOP) for metric in metrics)
+    if not early or f"{EARLY_STOP}censored" not in table.columns:
         return table
     cut = (pl.col("status") == "ok") & (pl.col(f"{EARLY_STOP}censored") == 1.0)
     return table.with_columns(pl.when(cut).then(pl.lit("censored")).otherwise(pl.col("status")).alias("status"))
@@ -102,7 +106,8 @@ def _metrics(estimand: PerSeed, num_tables: int) -> list[tuple[Metric, ...]]:
         case Concordance(metric=metric, other=str(other)) | PeakPlace(metric=metric, other=str(other)):
             return [(metric, other)] * num_tables
         case Difference(metric=metric, other=other):
-            return [(metric,), (metric if other is None else other,)]
+            right = metric if other is None else other
+            return [(metric, right)] if num_tables == 1 else [(metric,), (right,)]
         case Mean(metric=metric) | Slope(metric=metric) | Peak(metric=metric) | PeakPlace(metric=metric):
             return [(metric,)] * num_tables
 
@@ -121,7 +126,8 @@ def _values(
         case Mean():
             return first[0], ()
         case Difference(scale=scale):
-            groups = tuple(np.log(column) for column in first) if scale == "log" else tuple(first)
+            both = [column for side in sides for column in side]  # from two cells, or two metrics of one
+            groups = tuple(np.log(column) for column in both) if scale == "log" else tuple(both)
             return groups[0] - groups[1], groups
         case Concordance():
             return within_levels(first, [side[1] for side in sides]), ()

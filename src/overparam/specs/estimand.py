@@ -65,6 +65,17 @@ class Every(Spec):
     kind: Literal["every"] = "every"
     parts: tuple[Difference, ...] = Field(min_length=1)
 
+    @field_validator("parts")
+    @classmethod
+    def _parts_have_one_scale(cls, parts: tuple[Difference, ...]) -> tuple[Difference, ...]:
+        """They share a null, a margin and the unit they are shown in."""
+        if odd := [part for part in parts if part.scale != parts[0].scale]:
+            raise ValueError(
+                f'parts that must all hold need one scale, but that of {parts[0].metric} is "{parts[0].scale}" and '
+                f'that of {odd[0].metric} is "{odd[0].scale}"; give all parts one scale, or claim them one by one'
+            )
+        return parts
+
 
 class Concordance(Spec):
     """Kendall's τ-b between `metric` and `other` over the seeds of a level, averaged over the levels of an arm.
@@ -121,6 +132,19 @@ class PeakPlace(Spec):
 
 PerSeed = Mean | Difference | Slope | Concordance | Peak | PeakPlace  # what has one value per seed
 Estimand = Annotated[PerSeed | Every, Field(discriminator="kind")]
+
+
+def least_levels(estimand: Estimand) -> int:
+    """How many numeric levels an estimand along the levels of an arm needs; 0 for others."""
+    match estimand:
+        case Concordance():
+            return 1
+        case Slope():
+            return 2
+        case Peak() | PeakPlace():
+            return 3
+        case Mean() | Difference() | Every():
+            return 0
 
 
 def pointed_at(estimand: Estimand) -> tuple[list[Point], list[str], list[Metric]]:

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from overparam.identity import Spec
-from overparam.specs.estimand import Estimand, Metric, PeakPlace, Slope, pointed_at
+from overparam.specs.estimand import Estimand, Metric, Peak, PeakPlace, Slope, least_levels, pointed_at
 from overparam.specs.probe import Measured, Probing
 from overparam.specs.run import RunSpec
 
@@ -35,6 +35,18 @@ class Claim(Spec):
     paper_note: str = ""
     comparable: bool = False
     confirmatory: bool = True
+
+    @model_validator(mode="after")
+    def _a_peak_has_its_own_test(self) -> "Claim":
+        """It is of a rise and a fall above 0, so nothing else may be asked of it."""
+        asked = self.test, self.direction, self.null
+        if isinstance(self.estimand, Peak) and asked != ("superiority", "greater", 0.0):
+            raise ValueError(
+                f"claim {self.name} is about a peak, which is tested for a rise and a fall above 0, but has test "
+                f'"{self.test}", direction "{self.direction}" and null {self.null:g}; give test "superiority", '
+                'direction "greater" and null 0, and for a fall and a rise a peak with trough=True'
+            )
+        return self
 
 
 def level_text(level: float | str) -> str:
@@ -97,6 +109,13 @@ def _no_logarithm(claim: Claim, arm: str, level: float) -> str:
     return f"claim {claim.name} takes logarithms of levels, but arm {arm} has the level {text}; {instead}"
 
 
+def _too_few_numbers(claim: Claim, arm: str, levels: Sequence[str], least: int) -> str:
+    return (
+        f"claim {claim.name} needs at least {least} of the levels to be numbers, but arm {arm} has: "
+        f"{', '.join(levels)}; give more levels that are numbers, or compare levels by a difference"
+    )
+
+
 class Cell(NamedTuple):
     """A run in its place: which arm, which level, which seed."""
 
@@ -129,7 +148,9 @@ class Design(Spec):
 
     @model_validator(mode="after")
     def _cells_are_distinct(self) -> "Design":
-        """Runs are found by the arm's name and the level's text."""
+        """Runs are found by the arm's name and the level's text; a seed that is given twice is one replicate."""
+        if not self.seeds or _repeated(self.seeds):
+            raise ValueError(f"seeds = {list(self.seeds)}; allowed: at least one seed, and each once")
         if twice := _repeated([arm.name for arm in self.arms]):
             raise ValueError(f'two arms are named "{twice[0]}"; give each arm a name of its own')
         for arm in self.arms:
@@ -160,6 +181,17 @@ class Design(Spec):
                 case Slope(arm=arm, levels=None) | PeakPlace(arm=arm):
                     if refused := [x for x in levels[arm] if not isinstance(x, str) and x <= 0]:
                         raise ValueError(_no_logarithm(claim, arm, refused[0]))
+        return self
+
+    @model_validator(mode="after")
+    def _arms_have_enough_numbers(self) -> "Design":
+        """Levels that are names have no order, so that nothing could ever be said along them."""
+        arms = {arm.name: arm.levels for arm in self.arms}
+        for claim in self.claims:
+            least = least_levels(claim.estimand)
+            for name in pointed_at(claim.estimand)[1]:
+                if sum(not isinstance(each.level, str) for each in arms[name]) < least:
+                    raise ValueError(_too_few_numbers(claim, name, [level_text(x.level) for x in arms[name]], least))
         return self
 
     @model_validator(mode="after")
