@@ -80,6 +80,14 @@ def test_changed_designs_say_so() -> None:
     assert "Equal epochs, 2048: the batch size is 1000 here, not that of its label" in notes
 
 
+@pytest.mark.parametrize("study", ["ntk_regime", "double_descent", "lottery_ticket"])
+def test_levels_that_are_no_batch_sizes_are_not_taken_for_such(study: str) -> None:
+    item = experiment(study, overrides=["data.num_test=50"])
+    notes = study_result(item, op.Execution(store=Path("nowhere")), "c").notes
+    assert [note for note in notes if "batch size" in note] == []
+    assert sum("Changed by hand" in note for note in notes) == 1
+
+
 def test_every_seed_of_a_cell_is_another_run() -> None:
     for overrides in ((), ("train.epochs=2",), ("data.num_train=100",)):
         cells = experiment("batch_size", overrides=overrides).cells
@@ -145,7 +153,8 @@ def test_studies_of_ones_own_are_run_and_not_taken_for_those_of_the_same_name(tm
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
-        ([declared("a"), declared("a", 90)], 'two studies are named "a"'),
+        ([declared("a"), declared("a", 90)], 'two studies are named "a"; give each a name of its own'),
+        ([declared("a b"), declared("c"), declared("A/b")], 'two studies are named "a b" and "A/b", which would share'),
         (3, "cannot run 3; allowed: a study's name, a Study, a RunSpec"),
         (["batch_size", 3], "cannot run 3; allowed"),
         ([declared("a"), spec(0)], "cannot be mixed"),

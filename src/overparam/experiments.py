@@ -14,11 +14,12 @@ from overparam.studies import STUDIES
 class Experiment:
     """A study at one preset, with seeds and overrides settled: cells of runs and the claims about them.
 
-    `preset_seeds` are those of the preset, where other ones could be asked for.
+    `given` is the design before overrides, `preset_seeds` are those of the preset, where other ones could be asked for.
     """
 
     study: Study
     preset: Preset
+    given: Design
     design: Design
     cells: tuple[Cell, ...]
     overrides: tuple[str, ...] = ()
@@ -66,9 +67,9 @@ def of_design(study: Study, preset: Preset, design: Design, overrides: Sequence[
     Raises:
         ValueError: an assignment is wrong, no run uses it, or it would change what the study compares.
     """
-    design = overridden(design, overrides, study.name)
-    study = study.model_copy(update={"designs": {**study.designs, preset: design}})
-    return Experiment(study, preset, design, tuple(design.cells()), tuple(overrides))
+    changed = overridden(design, overrides, study.name)
+    study = study.model_copy(update={"designs": {**study.designs, preset: changed}})
+    return Experiment(study, preset, design, changed, tuple(changed.cells()), tuple(overrides))
 
 
 def overridden(design: Design, overrides: Sequence[str], study: str) -> Design:

@@ -20,11 +20,12 @@ from overparam.execution import Execution
 from overparam.experiments import Experiment, experiment, of_design, of_specs, preset_of
 from overparam.identity import RunId, Spec, run_id
 from overparam.paths import report_dir
+from overparam.report.numbers import stem
 from overparam.report.render import StudyResult, core_seconds, render
 from overparam.report.tables import texts
 from overparam.request import Request, python_call
 from overparam.rng.numpy_generators import numpy_generator
-from overparam.specs import Design, Measured, Preset, RunSpec, Study
+from overparam.specs import Design, Level, Measured, Preset, RunSpec, Study
 from overparam.sweep import Plan, Planned, Progress, Scheduler, Swept, make_plan
 from overparam.tabulated import frame_of, readings_of
 
@@ -134,18 +135,23 @@ def _notes(item: Experiment, frame: pl.DataFrame) -> tuple[str, ...]:
         notes.append(f"{len(item.design.seeds)} seeds instead of the preset's {len(usual)}.")
     if item.overrides:
         notes.append(f"Changed by hand: {', '.join(item.overrides)}. The claims were written for the preset as it is.")
-        notes += _wrong_labels(item.design)
+        notes += _wrong_labels(item.given, item.design)
     return tuple(notes)
 
 
-def _wrong_labels(design: Design) -> Iterable[str]:
-    """Levels whose batch size is not what their label says, because the training set was made smaller."""
-    for arm in design.arms:
-        for level in arm.levels:
-            size, known = level.spec.train.batch_size, level.spec.data.known_num_train()
-            actual = known if size == "full" else size
-            if not isinstance(level.level, str) and actual is not None and actual != level.level:
+def _wrong_labels(before: Design, now: Design) -> Iterable[str]:
+    """Levels that are named after their batch size and lost it, because the training set was made smaller."""
+    for old, arm in zip(before.arms, now.arms, strict=True):
+        for was, level in zip(old.levels, arm.levels, strict=True):
+            actual = _batch_size(level)
+            if was.level == _batch_size(was) and actual not in (None, level.level):
                 yield f"{arm.title}, {level_text(level.level)}: the batch size is {actual} here, not that of its label."
+
+
+def _batch_size(level: Level) -> int | None:
+    """In examples, if it follows from the spec alone."""
+    size = level.spec.train.batch_size
+    return level.spec.data.known_num_train() if size == "full" else size
 
 
 @dataclass(frozen=True)
@@ -289,9 +295,12 @@ def _experiments(wanted: Sequence[Wanted], preset: Preset, overrides: tuple[str,
     if specs:
         raise ValueError("studies and runs cannot be mixed in one call; call run for each")
     items = tuple(_of_study(each, preset, overrides) for each in studies)
-    names = [item.study.name for item in items]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f'two studies are named "{twice[0]}"; give each a name of its own, or call run for each')
+    groups: dict[str, list[str]] = {}
+    for item in items:
+        groups.setdefault(stem(item.study.name).lower(), []).append(item.study.name)
+    if twice := next((names for names in groups.values() if len(names) > 1), None):
+        same = "" if twice[0] == twice[1] else f' and "{twice[1]}", which would share their files'
+        raise ValueError(f'two studies are named "{twice[0]}"{same}; give each a name of its own, or call run for each')
     return items
 
 

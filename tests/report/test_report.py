@@ -5,7 +5,6 @@ import json
 import math
 import re
 from dataclasses import replace
-from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,68 +15,14 @@ from matplotlib.collections import PathCollection
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
-from overparam.analyse.claims import judge
 from overparam.report import numbers, tables
 from overparam.report.effects import effects_figure
 from overparam.report.figures import PANELS, draw_panel, inline, legend_keys, level_places, sweep_figure, to_svg
-from overparam.report.render import StudyResult, render
-from overparam.rng.numpy_generators import numpy_generator
-from overparam.specs import Design, Study
-from overparam.studies import STUDIES
+from overparam.report.render import render
+from overparam.specs import Difference, Every, Point
+from tests.report.made_up import result, smoke
 
 EVIL = '<script>alert("x")</script> & co'
-
-
-def smoke(background: str = "b") -> tuple[Study, Design]:
-    study = STUDIES["batch_size"].model_copy(update={"background": background})
-    return study, study.designs["smoke"]
-
-
-def made_up(design: Design, missing: bool = False) -> pl.DataFrame:
-    """A table of runs with known numbers: one diverged run and one without any value."""
-    rows = []
-    generator = numpy_generator(0, "report")
-    for cell in design.cells():
-        accuracy = 0.9 + 0.02 * float(generator.random())
-        rows.append(
-            {
-                "arm": cell.arm,
-                "level": cell.level if isinstance(cell.level, str) else format(cell.level, "g"),
-                "level_value": None if isinstance(cell.level, str) else float(cell.level),
-                "seed": cell.seed,
-                "lr": cell.spec.train.optimizer.lr,
-                "run_id": "0" * 32,
-                "status": "missing" if missing else "ok",
-                "train_loss": None if missing else 0.1,
-                "train_accuracy": None if missing else 0.99,
-                "test_loss": None if missing else 0.3,
-                "test_accuracy": None if missing else accuracy,
-                "gap": None if missing else 0.99 - accuracy,
-                "steps": None if missing else 100,
-                "epochs": None if missing else 10.0,
-                "seconds": None if missing else 1.0,
-                "probe_seconds": 0.0,
-                "num_train": None if missing else 1297,
-                "num_test": None if missing else 500,
-                "data_digest": None if missing else "d" * 32,
-                "environment": None if missing else "machine x, torch 2",
-                "mixed": None,
-            }
-        )
-    if not missing:
-        rows[0] |= {"status": "diverged", "train_loss": None, "test_loss": None}
-    return pl.DataFrame(rows, infer_schema_length=None)
-
-
-@cache
-def result(missing: bool = False, background: str = "b") -> StudyResult:
-    study, design = smoke(background)
-    frame = made_up(design, missing).with_columns(
-        *(pl.col(c).cast(pl.Float64) for c in ("test_accuracy", "train_accuracy", "gap", "train_loss", "test_loss")),
-        *(pl.col(c).cast(pl.Float64) for c in ("steps", "epochs")),
-    )
-    verdicts = judge(frame, design.claims, generator=numpy_generator(0, "t"))
-    return StudyResult(study, "smoke", frame, verdicts, "overparam run", ("a note",))
 
 
 @pytest.fixture(scope="module")
@@ -108,21 +53,48 @@ class Outline(HTMLParser):
             assert self.open.pop() == tag
 
 
-def test_page_is_well_formed_and_fetches_nothing(folder: Path) -> None:
+def outlined(page: str, folder: Path) -> Outline:
+    """The outline of a page that is well formed and whose links all lead somewhere: to an id of its own or a file."""
     outline = Outline()
-    outline.feed((folder / "report.html").read_text())
+    outline.feed(page)
     assert outline.open == []
     assert len(outline.ids) == len(set(outline.ids))
-    assert not [link for link in outline.links if re.match(r"\w+:|//", link)]
     for link in outline.links:
         assert link[1:] in outline.ids if link.startswith("#") else (folder / link).is_file()
+    return outline
+
+
+def test_page_is_well_formed_and_fetches_nothing(folder: Path) -> None:
+    outline = outlined((folder / "report.html").read_text(), folder)
+    assert not [link for link in outline.links if re.match(r"\w+:|//", link)]
 
 
 def test_every_verdict_is_in_the_summary_as_a_word(folder: Path) -> None:
     summary = (folder / "report.html").read_text().split("</nav>")[0]
     for verdict in result().verdicts:
-        assert f'#batch_size-{numbers.stem(verdict.claim.name)}"' in summary
+        assert f"#batch_size.{numbers.stem(verdict.claim.name)}." in summary
         assert f'<span class="badge {verdict.verdict}">{verdict.verdict}</span>' in summary
+
+
+def test_a_row_of_the_summary_opens_its_own_claim(tmp_path: Path) -> None:
+    """Names that differ by signs only, and one of signs only, among claims of both kinds."""
+    first, claims = result().verdicts[0], (("gap < 5", False), ("gap > 5", True), ("gap = 5", False), ("<>", True))
+    changes = [{"name": n, "confirmatory": c, "sentence": f"Claim {i}"} for i, (n, c) in enumerate(claims)]
+    verdicts = tuple(replace(first, claim=first.claim.model_copy(update=change)) for change in changes)
+    page = render([replace(result(), verdicts=verdicts)], tmp_path).read_text()
+    outlined(page, tmp_path)
+    found = re.findall(r'<a href="#([^"]+)">(Claim \d)</a>', page.split("</nav>")[0])
+    assert [sentence for _, sentence in found] == [f"Claim {i}" for i in (1, 3, 0, 2)]
+    for anchor, sentence in found:
+        assert f"<h4>{sentence}</h4>" in page.split(f'id="{anchor}"')[1].split("</article>")[0]
+
+
+def test_a_theory_without_measurements_links_no_measurements(tmp_path: Path) -> None:
+    study = result().study.model_copy(update={"theory": "least_squares"})
+    page = render([replace(result(), study=study)], tmp_path).read_text()
+    outlined(page, tmp_path)
+    caption = next(part for part in page.split("<figcaption>") if "nothing is simulated" in part)
+    assert "href" not in caption.split("</figcaption>")[0]
 
 
 def test_same_results_give_the_same_bytes(folder: Path, tmp_path: Path) -> None:
@@ -330,6 +302,18 @@ def test_latex_is_escaped() -> None:
     text = tables.latex(["a_b", "50 %"], [["x & y", "−1"]])
     assert r"a\_b & 50 \%" in text
     assert r"x \& y & $-$1 \\" in text
+
+
+def test_a_table_without_rows_has_no_blank_line() -> None:
+    """TeX would take it for a row, and stop at the rule that follows."""
+    text = tables.latex(["a", "b"], [])
+    assert "\n\n" not in text and "\\midrule\n\\bottomrule\n" in text
+
+
+def test_words_on_an_interval_of_several_parts_fit_whichever_is_shown() -> None:
+    part = Difference(metric="test_accuracy", a=Point(arm="a", level=1), b=Point(arm="b", level=1))
+    assert numbers.averaged(part) == "paired difference"
+    assert numbers.averaged(Every(parts=(part, part))) == "paired difference of the part that is shown"
 
 
 @pytest.mark.parametrize(

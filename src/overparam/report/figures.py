@@ -22,6 +22,7 @@ PANELS = (("test_accuracy", "Test accuracy (%)"), ("gap", "Generalization gap: t
 EARLY_PANELS = (("early_stop_accuracy", "Test accuracy when stopped early (%)"), ("early_stop_step", "Early-stop step"))
 MOST_TICKS = 12
 PERCENTS = (1, 2, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 97, 98, 99, 99.5, 99.8, 99.9)
+ENDS = (0.01, 99.99)  # percent; a logit axis draws what lies beyond at these
 
 
 def sweep_figure(rows: Sequence[Row], frame: pl.DataFrame, factor: str) -> Figure:
@@ -30,8 +31,8 @@ def sweep_figure(rows: Sequence[Row], frame: pl.DataFrame, factor: str) -> Figur
     A row of panels for each group of arms. Positive levels sit on a log2 axis; other numbers and names have places of
     their own to the right of it.
     """
-    groups = [[row for row in rows if row["group"] == group] for group in dict.fromkeys(row["group"] for row in rows)]
-    shown = [(*PANELS, *(panel for panel in EARLY_PANELS if _measured(group, panel[0]))) for group in groups]
+    groups = grouped(rows)
+    shown = [panels_of(group) for group in groups]
     columns = max(map(len, shown))
     with styled():
         height = 4.6 if len(groups) == 1 else 3.9 * len(groups)
@@ -47,6 +48,16 @@ def sweep_figure(rows: Sequence[Row], frame: pl.DataFrame, factor: str) -> Figur
                 axes.set_axis_off()
             part.legend(handles=legend_keys(group), loc="outside lower center", ncols=3, handlelength=3.2)
     return figure
+
+
+def grouped(rows: Sequence[Row]) -> list[list[Row]]:
+    """The rows of each group of arms, in the order of the design."""
+    return [[row for row in rows if row["group"] == group] for group in dict.fromkeys(row["group"] for row in rows)]
+
+
+def panels_of(rows: Sequence[Row]) -> tuple[tuple[str, str], ...]:
+    """Metric and title of each panel of a group."""
+    return (*PANELS, *(panel for panel in EARLY_PANELS if _measured(rows, panel[0])))
 
 
 def _measured(rows: Sequence[Row], metric: str) -> bool:
@@ -77,11 +88,10 @@ def draw_panel(axes: Axes, rows: Sequence[Row], frame: pl.DataFrame, metric: str
         shift = min(0.1, 0.4 / len(arms)) * (index - (len(arms) - 1) / 2)
         mine = [row for row in rows if row["arm"] == arm and not math.isnan(row[metric])]
         style: dict[str, Any] = dict(styles[arm])
-        runs = frame.filter((pl.col("arm") == arm) & (pl.col("status") == "ok") & pl.col(metric).is_finite())
-        _dots(axes, runs, metric, places, shift, style)
+        _dots(axes, drawn_runs(frame, arm, metric), metric, places, shift, style)
         _line(axes, mine, metric, places, shift, style)
-    if metric.endswith("accuracy"):
-        _stretch(axes, [100 * row[metric] for row in rows if not math.isnan(row[metric])])
+    if limits := logit_limits(rows, metric):
+        _stretch(axes, *limits)
     ticks = sorted((places[level], level) for level in _labelled(rows))
     axes.set_xticks(
         [place for place, _ in ticks], [level.replace(" ", "\n", 1).replace("-", "\n", 1) for _, level in ticks]
@@ -90,22 +100,38 @@ def draw_panel(axes: Axes, rows: Sequence[Row], frame: pl.DataFrame, metric: str
     return axes
 
 
-def _stretch(axes: Axes, percents: Sequence[float]) -> None:
-    """A logit axis where a few low accuracies would press all others against the top; intervals are cut at its ends."""
+def drawn_runs(frame: pl.DataFrame, arm: str, metric: str) -> pl.DataFrame:
+    """The runs of an arm that have a dot."""
+    return frame.filter((pl.col("arm") == arm) & (pl.col("status") == "ok") & pl.col(metric).is_finite())
+
+
+def logit_limits(rows: Sequence[Row], metric: str) -> tuple[float, float] | None:
+    """Ends in percent of the logit axis of a panel of accuracies; None for a linear axis.
+
+    It is for a few low accuracies that would press all others against the top. Every mean lies inside; runs and
+    intervals that reach beyond are cut.
+    """
+    percents = [100 * row[metric] for row in rows if not math.isnan(row[metric])]
     spread = max(percents, default=0.0) - min(percents, default=0.0)
-    if spread <= 10 or spread <= 10 * (max(percents) - median(percents)):
-        return
+    if not metric.endswith("accuracy") or spread <= 10 or spread <= 10 * (max(percents) - median(percents)):
+        return None
     ends = _logit(np.array([min(percents), max(percents)]))
-    low, high = _percent(ends + np.array([-0.1, 0.1]) * (ends[1] - ends[0]))
-    ticks = [tick for tick in PERCENTS if low <= tick <= high]
-    if len(ticks) > 2:
-        axes.set_yscale("function", functions=(_logit, _percent))
-        axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-        axes.set_ylim(low, high)
+    low, high = (float(end) for end in _percent(ends + np.array([-0.1, 0.1]) * (ends[1] - ends[0])))
+    return (low, high) if len(_percents(low, high)) > 2 else None
+
+
+def _stretch(axes: Axes, low: float, high: float) -> None:
+    axes.set_yscale("function", functions=(_logit, _percent))
+    axes.set_yticks(_percents(low, high), [f"{tick:g}" for tick in _percents(low, high)])
+    axes.set_ylim(low, high)
+
+
+def _percents(low: float, high: float) -> list[float]:
+    return [tick for tick in PERCENTS if low <= tick <= high]
 
 
 def _logit(percent: NDArray[np.float64]) -> NDArray[np.float64]:
-    share = np.clip(percent, 0.01, 99.99) / 100
+    share = np.clip(percent, *ENDS) / 100
     found: NDArray[np.float64] = np.log(share / (1 - share))
     return found
 

@@ -96,7 +96,7 @@ def averaged(estimand: Estimand) -> str:
         case Concordance():
             return "jackknife pseudo-values of τ-b"
         case Every():
-            return "paired difference of the weakest part"
+            return "paired difference of the part that is shown"  # the weakest or the most adverse: caveats say which
         case Slope(scale=scale):
             return f"{'exponent' if scale == 'log' else 'slope'} fitted to each seed"
         case Peak():
@@ -148,12 +148,12 @@ def sentence(text: str) -> str:
 
 
 def stem(name: str) -> str:
-    """A name as part of a file name or an anchor.
+    """A name as part of a file name or an anchor; a fixed word for a name of signs only.
 
-    >>> stem("batch_size"), stem("../small beats large")
-    ('batch_size', 'small-beats-large')
+    >>> stem("batch_size"), stem("../small beats large"), stem("<>")
+    ('batch_size', 'small-beats-large', 'study')
     """
-    return re.sub(r"[^\w-]+", "-", name).strip("-")
+    return re.sub(r"[^\w-]+", "-", name).strip("-") or "study"
 
 
 def _absent(value: float | None) -> bool:

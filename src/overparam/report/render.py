@@ -21,6 +21,7 @@ from overparam.report.effects import drawable, effects_figure
 from overparam.report.figures import inline, sweep_figure, to_png, to_svg
 from overparam.report.landscape import landscape_drawings
 from overparam.report.measurements import correlated, readings_json
+from overparam.report.remarks import remarks
 from overparam.report.scaling import scaling, scalings
 from overparam.report.templates import environment
 from overparam.report.theory import least_squares
@@ -113,6 +114,7 @@ def _section(result: StudyResult, out_dir: Path) -> dict[str, Any]:
             word: sum(v.verdict == word for v in confirmatory) for word in ("supported", "refuted", "inconclusive")
         },
         "caption": _caption(result, rows),
+        "remarks": remarks(rows, result.frame),
         "titles": {arm.name: arm.title for arm in design.arms},
         "shared": shared,
         "arms": [(arm, protocol.by_arm(arm, [key for key, _ in shared])) for arm in design.arms],
@@ -177,12 +179,17 @@ def _drawings(result: StudyResult, out_dir: Path) -> list[dict[str, Any]]:
     """What theory says, and figures of the measurements, if there are any."""
     design, name = result.study.designs[result.preset], numbers.stem(result.study.name)
     measured = landscape_drawings(result.study.factor, design, result.frame, result.readings)
-    drawings = [*([least_squares()] if result.study.theory else []), *measured]
     if measured:
         _write(out_dir / "data" / f"{name}_measurements.json", readings_json(result.readings))
+    theory = [least_squares()] if result.study.theory else []
     return [
-        {"alt": each.alt, "caption": each.caption, "art": _drawn(each.figure, f"{name}_{each.name}", out_dir)}
-        for each in drawings
+        {
+            "alt": each.alt,
+            "caption": each.caption,
+            "art": _drawn(each.figure, f"{name}_{each.name}", out_dir),
+            "measured": each not in theory,  # only then there are data to link
+        }
+        for each in (*theory, *measured)
     ]
 
 

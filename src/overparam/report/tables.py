@@ -105,8 +105,8 @@ def _interval(prefix: str, interval: Interval) -> Row:
 def latex(columns: Sequence[str], rows: Iterable[Sequence[str]], layout: str | None = None) -> str:
     """A booktabs table: the first column left, the others right, unless `layout` says otherwise."""
     head = " & ".join(escape(column) for column in columns)
-    body = "\n".join(" & ".join(escape(cell) for cell in row) + r" \\" for row in rows)
+    body = [" & ".join(escape(cell) for cell in row) + r" \\" for row in rows]
     layout = layout or "l" + "r" * (len(columns) - 1)
-    return (
-        f"\\begin{{tabular}}{{{layout}}}\n\\toprule\n{head} \\\\\n\\midrule\n{body}\n\\bottomrule\n\\end{{tabular}}\n"
-    )
+    top = [f"\\begin{{tabular}}{{{layout}}}", r"\toprule", rf"{head} \\", r"\midrule"]
+    # without rows no line, not even a blank one: TeX takes it for a row, in which no rule may stand
+    return "\n".join([*top, *body, r"\bottomrule", r"\end{tabular}"]) + "\n"
