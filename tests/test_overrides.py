@@ -258,12 +258,11 @@ def test_yaml_file_to_spec(tmp_path: Path) -> None:
     assert spec.model == MLP(width=(8, 16))
 
 
-def test_a_file_keeps_tables_of_names_and_empty_tables_whole(tmp_path: Path) -> None:
+def test_a_file_keeps_tables_of_names_whole(tmp_path: Path) -> None:
     """A name of a tensor has a dot, which is no step of a path; fields given by path in a file still are."""
     file = tmp_path / "spec.yaml"
     file.write_text(
         'mask: {kind: random, scope: layer, fraction: {"1.weight": 0.5, rest: .1}}\n'
-        "streams: {}\n"
         "train.steps: 7\n"
         "train: {optimizer.lr: 0.2}\n"
     )
@@ -272,13 +271,12 @@ def test_a_file_keeps_tables_of_names_and_empty_tables_whole(tmp_path: Path) -> 
         ("mask.kind", "random"),
         ("mask.scope", "layer"),
         ("mask.fraction", {"1.weight": 0.5, "rest": 0.1}),
-        ("streams", {}),
         ("train.steps", 7),
         ("train.optimizer.lr", 0.2),
     ]
-    found = override(*texts, spec=BASE.model_copy(update={"streams": {"order": 7}}))
+    found = override(*texts, spec=BASE)
     assert found.mask == RandomMask(fraction={"1.weight": 0.5, "rest": 0.1})
-    assert (found.streams, found.train.steps, found.train.optimizer.lr) == ({}, 7, 0.2)
+    assert (found.train.steps, found.train.optimizer.lr) == (7, 0.2)
 
 
 @pytest.mark.parametrize(

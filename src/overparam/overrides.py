@@ -120,9 +120,9 @@ def yaml_overrides(path: Path) -> list[str]:
 
 
 def _leaves(prefix: str, value: Any) -> Iterator[Assignment]:
-    """A table is split into its fields, unless it has none, or its keys are names of tensors with dots in them."""
+    """A table is split into its fields, unless its keys are names of tensors with dots in them."""
     named = isinstance(value, dict) and any("." in str(name) for name in value) and _holds_names(prefix)
-    if not isinstance(value, dict) or (prefix and (not value or named)):
+    if not isinstance(value, dict) or (prefix and named):
         yield prefix, value
         return
     for name, child in value.items():

@@ -43,9 +43,13 @@ def _refuse_to_shuffle(spec: RunSpec, mask: ShuffledMask) -> None:
     if isinstance(mask.of.mask, Dense):
         raise UnsupportedSpec("mask.of is a dense run, which has no mask to shuffle; name a run with a mask")
     root = mask.of
-    while isinstance(root.mask, ShuffledMask | Magnitude):
+    while isinstance(root.mask, Magnitude):
         root = root.mask.of
-    if not isinstance(root.mask, RandomMask) or root.mask.stream != mask.stream:
+    # One draw over all layers, or one that passes the first layer over, is another one than that of the shuffle.
+    drawn = root.mask
+    if not isinstance(drawn, RandomMask) or drawn.scope == "global" or "first" in drawn.spare:
+        return
+    if drawn.stream != mask.stream:
         return
     seed = spec.stream_seed(mask.stream)
     if root.stream_seed(mask.stream) == seed:

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from overparam.data import check
+from overparam.data import check, load
 from overparam.data.arrays import read_npz
 from overparam.data.folder import read_folder
-from overparam.data.load import dataset_of, prepare, sizes
+from overparam.data.load import content_digest, dataset_of, prepare, sizes
 from overparam.data.originals import read_idx
 from overparam.data.parquet import decode_images
 from overparam.data.types import Array, DataError, Dataset
@@ -213,7 +213,7 @@ def test_published_constants_are_those_of_images_with_these_channels() -> None:
     assert named("mnist", np.zeros((30, 4), dtype=np.float32)).std == (1.0,)
 
 
-def test_a_file_replaced_in_a_running_process_is_seen(tmp_path: Path) -> None:
+def test_a_file_replaced_in_a_running_process_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write_npz(tmp_path / "mine")
     first, before = prepare(SPEC, data_dir=tmp_path), file.stat()
     assert sizes(SPEC, data_dir=tmp_path).test == 30
@@ -221,6 +221,8 @@ def test_a_file_replaced_in_a_running_process_is_seen(tmp_path: Path) -> None:
     other = write_npz(tmp_path / "new", x_train=255 - PIXELS, x_test=PIXELS[:20], y_test=LABELS[:20])
     os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
     os.replace(other, file)
+    assert content_digest(SPEC, data_dir=tmp_path) != first.digest
+    monkeypatch.setattr(load, "_tick", lambda: -1)  # of a later look
     assert prepare(SPEC, data_dir=tmp_path).digest != first.digest
     assert sizes(SPEC, data_dir=tmp_path).test == 20
 

@@ -270,7 +270,7 @@ def test_killed_in_round_seven_goes_on_in_round_seven(tmp_path: Path, monkeypatc
         ({"mask": ShuffledMask(of=spec(mask=RANDOM))}, "has drawn the random mask behind mask.of"),
         ({"mask": ShuffledMask(of=ticket(spec(mask=RANDOM)))}, "has drawn the random mask behind mask.of"),
         (
-            {"mask": ShuffledMask(of=spec(mask=ShuffledMask(of=spec(mask=RANDOM), stream="shuffle")))},
+            {"mask": ShuffledMask(of=spec(mask=RANDOM, streams={"order": 3}))},
             'give ShuffledMask another stream, such as stream="shuffle", or set streams.mask of this run',
         ),
         ({"init": Rewind(of=spec(data=SIGNALS))}, "init.of has the data mnist1d .* weights of other shapes"),

@@ -37,20 +37,18 @@ def _copy(found: Source, source: Path, home: Path) -> None:
             target = draft / file.relative_to(source)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
-        for place in (*draft.rglob("*"), draft):
-            _sync(place)
+        _sync(draft)
         draft.rename(home)
-        _sync(home.parent)
+        _sync(home)
     finally:
         shutil.rmtree(draft, ignore_errors=True)  # there is none after the rename
 
 
 def _sync(place: Path) -> None:
-    """Write a file or the entries of a directory to the disk; only POSIX systems open directories."""
-    is_file = place.is_file()
-    if is_file or os.name == "posix":
-        descriptor = os.open(place, os.O_RDWR if is_file else os.O_RDONLY)  # Windows syncs only what may be written
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    """Write what is in memory of a data set to the disk: all at once, where the system can."""
+    if hasattr(os, "sync"):
+        os.sync()
+        return
+    for file in filter(Path.is_file, place.rglob("*")):
+        with file.open("r+b") as stream:  # Windows syncs only what may be written
+            os.fsync(stream.fileno())

@@ -1,6 +1,6 @@
 """Decoded data, kept as plain arrays so that files are decoded once.
 
-A fingerprint of the source files (names, sizes, times, numbers) names the entry; its digest is checked when it is
+A fingerprint of the source files (names, sizes, times) names the entry; its digest is checked when it is
 read. A damaged or unwritable cache is never an error: the data is decoded again.
 """
 
@@ -32,8 +32,8 @@ def fingerprint(name: str, files: Iterable[Path]) -> str:
     lines = [f"{DECODER_VERSION}|{name}"]
     for file in found:
         stat = file.stat()
-        # A file moved over another one, or given its old time back, differs in its number or its time of change.
-        marks = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+        # A file moved over another one, or given its old time back, differs in its time of change.
+        marks = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
         lines.append("|".join([str(places[file.parent] / file.name), *map(str, marks)]))
     return hashlib.blake2b("\n".join(lines).encode(), digest_size=16).hexdigest()
 

@@ -11,7 +11,7 @@ from overparam.rng.numpy_generators import numpy_generator
 
 PARTS = ("train", "test")
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
-NOTES = {".txt", ".md", ".json", ".csv", ".xml", ".db", ".ini"}  # Thumbs.db and desktop.ini are among them
+UNREAD = {".tif", ".tiff", ".gif", ".jfif", ".jp2", ".pbm", ".pgm", ".ppm", ".pnm", ".tga", ".avif", ".heic", ".npy"}
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -50,8 +50,7 @@ def _classes(folder: Path) -> list[str]:
 
 def _check_suffixes(folder: Path) -> None:
     """An image that is left out in silence would change what is trained on."""
-    known = SUFFIXES | NOTES
-    if others := sorted(entry for entry in _entries(folder) if entry.suffix.lower() not in known and entry.is_file()):
+    if others := sorted(entry for entry in _entries(folder) if entry.suffix.lower() in UNREAD):
         raise DataError(
             f'{others[0]} cannot be read: its suffix is "{others[0].suffix}"; images end in '
             f"{', '.join(sorted(SUFFIXES))}: convert it or take it out"

@@ -1,6 +1,7 @@
 """DataSpec → examples: find the source, decode once, choose, corrupt, normalize."""
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,6 +24,7 @@ from overparam.identity import digest_text
 from overparam.specs.run import DataSpec
 
 EMBEDDED = ("digits", "mnist1d")
+LOOK_AGAIN = 5.0  # seconds after which a process looks again whether files have changed
 LAYOUTS = (
     "{train,test}-*.parquet (Hugging Face layout), the original *-ubyte(.gz) or data_batch_*.bin files, one .npz file, "
     "or train/<class>/ and test/<class>/ image folders"
@@ -46,7 +48,7 @@ def prepare(spec: DataSpec, *, data_dir: Path | None = None) -> Examples:
         DataError: the data set is missing or damaged, or has too few examples.
     """
     folder = folder_of(data_dir)
-    return _prepare(spec, folder, _mark(spec, folder))
+    return _prepare(spec, folder, _recent_mark(spec, folder, _tick()))
 
 
 def sizes(spec: DataSpec, *, data_dir: Path | None = None) -> Sizes:
@@ -56,7 +58,7 @@ def sizes(spec: DataSpec, *, data_dir: Path | None = None) -> Sizes:
         DataError: as for `prepare`.
     """
     folder = folder_of(data_dir)
-    return _sizes(spec, folder, _mark(spec, folder))
+    return _sizes(spec, folder, _recent_mark(spec, folder, _tick()))
 
 
 def content_digest(spec: DataSpec, *, data_dir: Path | None = None) -> str:
@@ -76,6 +78,16 @@ def _mark(spec: DataSpec, folder: Path) -> str:
         return "generated"
     source = find(spec.name, folder)
     return fingerprint(source.name, source.files)
+
+
+@lru_cache(maxsize=64)
+def _recent_mark(spec: DataSpec, folder: Path, tick: int) -> str:
+    """For callers that ask for every run: looking at the files of a large image folder takes a second."""
+    return _mark(spec, folder)
+
+
+def _tick() -> int:
+    return int(time.monotonic() // LOOK_AGAIN)
 
 
 def _dataset(spec: DataSpec, folder: Path, mark: str) -> Dataset:

@@ -9,8 +9,7 @@ from pathlib import Path
 from overparam.version import __version__
 
 version = cache(importlib.metadata.version)  # it reads files; a run and each of its probes ask
-SHOWN = ("machine", "torch", "device", "threads")
-NUMERIC = (*SHOWN, "vector")  # what bits may depend on
+NUMERIC = ("machine", "torch", "device", "threads", "vector")  # what bits may depend on
 CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -45,14 +44,12 @@ def vector_capability(cpuinfo: Path) -> str | None:
 
 
 def numeric(environment: Mapping[str, str]) -> str:
-    """The numeric environment as text, without what earlier versions did not record.
-
-    Otherwise a store that one version began and the next went on with would seem to hold two environments.
+    """The numeric environment as text.
 
     >>> numeric({"machine": "x86_64", "torch": "2.13.0", "device": "cpu", "threads": "1", "numpy": "2.4"})
     'machine x86_64, torch 2.13.0, device cpu, threads 1'
     """
-    return ", ".join(f"{key} {environment.get(key)}" for key in SHOWN)
+    return ", ".join(f"{key} {environment[key]}" for key in NUMERIC if key in environment)
 
 
 def differences(ours: Mapping[str, str], theirs: Mapping[str, str]) -> str:
