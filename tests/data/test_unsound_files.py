@@ -15,7 +15,7 @@ from PIL import Image
 from overparam.data import check, load
 from overparam.data.arrays import read_npz
 from overparam.data.folder import read_folder
-from overparam.data.load import content_digest, dataset_of, prepare, sizes
+from overparam.data.load import content_digest, dataset_of, find, prepare, sizes
 from overparam.data.originals import read_idx
 from overparam.data.parquet import decode_images
 from overparam.data.types import Array, DataError, Dataset
@@ -225,6 +225,23 @@ def test_a_file_replaced_in_a_running_process_is_seen(tmp_path: Path, monkeypatc
     monkeypatch.setattr(load, "_tick", lambda: -1)  # of a later look
     assert prepare(SPEC, data_dir=tmp_path).digest != first.digest
     assert sizes(SPEC, data_dir=tmp_path).test == 20
+
+
+def test_files_are_not_looked_at_again_for_every_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a large image folder that takes a second."""
+    write_npz(tmp_path / "mine")
+    looks: list[str] = []
+
+    def noted(name: str, folder: Path) -> load.Source:
+        looks.append(name)
+        return find(name, folder)
+
+    monkeypatch.setattr(load, "find", noted)
+    monkeypatch.setattr(load, "_tick", lambda: -2)
+    for seed in range(3):
+        prepare(SPEC.model_copy(update={"data_seed": seed % 2}), data_dir=tmp_path)
+        sizes(SPEC, data_dir=tmp_path)
+    assert len(looks) <= 3, "a look for each spec, and one to decode"
 
 
 def test_the_same_relative_folder_is_another_one_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

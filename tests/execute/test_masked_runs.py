@@ -330,6 +330,21 @@ def test_a_random_mask_is_shuffled_by_another_draw(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "of",
+    [
+        spec(mask=RandomMask(fraction=0.5, scope="global")),
+        spec(mask=RandomMask(fraction=0.5, spare=("first",))),
+        spec(mask=ShuffledMask(of=spec(mask=RANDOM), stream="shuffle")),
+    ],
+    ids=["one draw over all layers", "first layer spared", "shuffled by another draw between"],
+)
+def test_masks_that_the_same_stream_may_shuffle(of: RunSpec, tmp_path: Path) -> None:
+    """The permutations are not those of the first draw: no row is cut off whole."""
+    moved = mask_of(train(spec(mask=ShuffledMask(of=of)), store=tmp_path))
+    assert all(kept.any(1).all() for kept in moved.values())
+
+
+@pytest.mark.parametrize(
     ("mask", "message"),
     [
         ({"fraction": {"3.wieght": 0.5}, "scope": "layer"}, r"3\.wieght"),
