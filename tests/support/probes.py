@@ -1,13 +1,23 @@
-"""One of each probe, small, in every setting that takes a path of its own."""
+"""One of each probe, small, in every setting that takes a path of its own: `ALL` are those of curvature."""
 
 from overparam.specs import (
+    AnalyticKernel,
+    Connectivity,
+    EarlyStop,
     Eigenvalues,
+    Fitted,
+    Linearization,
+    MaskProfile,
     Measured,
+    Movement,
     Noise,
     RelativeFlatness,
     SpectralDensity,
     Surface,
+    TangentKernel,
+    Taylor,
     Trace,
+    TraceRegression,
     WorstCase,
 )
 
@@ -27,3 +37,20 @@ ALL: tuple[Measured, ...] = (
     SpectralDensity(num_examples=50, steps=5, prior_precision=0.02),
     Surface(num_examples=50, points=3),
 )
+
+# Of the kernel at the start: what the last ones assume holds of wide networks in full-batch gradient descent on mse.
+KERNEL: tuple[Measured, ...] = (
+    Movement(),
+    TangentKernel(num_examples=10),
+    TangentKernel(num_examples=10, at=(0.0, 0.5, 1.0)),
+    AnalyticKernel(num_examples=10),
+    Linearization(num_test=50, at=(0.0, 0.5, 1.0)),
+    TraceRegression(num_examples=40, num_test=50),
+    Taylor(num_test=50),
+)
+
+# Of a run with wrong labels, validation examples and an order of its examples.
+ALONG: tuple[Measured, ...] = (Fitted(), EarlyStop(every=2), Connectivity(num_examples=50, points=5))
+
+# Of a run with a mask and seed 1, which is the other run of the second.
+MASKED: tuple[Measured, ...] = (MaskProfile(), MaskProfile(other_seed=1))
