@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from overparam import CNN, MLP, DataSpec
 from overparam.data.load import prepare
-from overparam.measure import operators
-from overparam.measure import problem as problems
-from overparam.measure.operators import CurvatureOperator
-from overparam.measure.problem import opened
+from overparam.foundations.torch_generators import torch_generator
+from overparam.measure.problem import problem as problems
+from overparam.measure.problem.problem import opened
+from overparam.measure.products import operators
+from overparam.measure.products.operators import CurvatureOperator
 from overparam.models.build import build
-from overparam.rng.torch_generators import torch_generator
 from timing import environment, medians
 
 VECTORS = 8

@@ -41,10 +41,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from overparam import CNN, SGD, DataSpec, RunSpec, TrainSpec, top_eigenvalues, train
 from overparam.data.load import prepare
-from overparam.measure.operators import CurvatureOperator
-from overparam.measure.problem import opened
+from overparam.foundations.torch_generators import torch_generator
+from overparam.measure.problem.problem import opened
+from overparam.measure.products.operators import CurvatureOperator
 from overparam.models.build import build
-from overparam.rng.torch_generators import torch_generator
 from sides import OURS, SIDES, WARM, Form, Outcome, Setting, Side, Task
 from timing import environment, medians
 

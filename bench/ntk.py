@@ -31,9 +31,9 @@ from torch.func import functional_call, jacrev, vmap
 from torch.utils.flop_counter import FlopCounterMode
 
 from overparam import CNN, MLP, empirical_ntk
-from overparam.measure.ntk import MAX_MEMORY
+from overparam.foundations.torch_generators import torch_generator
+from overparam.measure.kernels.empirical import MAX_MEMORY
 from overparam.models.build import build
-from overparam.rng.torch_generators import torch_generator
 from timing import environment, medians
 
 CASES: dict[str, tuple[MLP | CNN, tuple[int, ...], int]] = {

@@ -7,8 +7,8 @@ import argparse
 
 import numpy as np
 
-from overparam.analyse.comparisons import paired_t
-from overparam.analyse.peak import held_out
+from overparam.claims.comparisons import paired_t
+from overparam.claims.peak import held_out
 from tests.support.curves import FLAT, PEAKS, experiments
 
 

@@ -16,8 +16,8 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor, nn
 
 from overparam import top_eigenvalues
-from overparam.measure.problem import CHUNK
-from overparam.rng.torch_generators import torch_generator
+from overparam.foundations.torch_generators import torch_generator
+from overparam.measure.problem.problem import CHUNK
 
 OURS, WARM = "overparam", "overparam, warm start"
 Setting = dict[str, float]

@@ -19,10 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from overparam import MLP, SGD, TrainSpec
+from overparam.foundations.torch_generators import torch_generator
 from overparam.models.build import build
-from overparam.rng.torch_generators import torch_generator
-from overparam.training.gradients import gradient_of
-from overparam.training.optim import build_optimizer, update_of
+from overparam.runs.training.gradients import gradient_of
+from overparam.runs.training.optim import build_optimizer, update_of
 from timing import environment, medians
 
 CASES = {(9, 3): (1, 40), (50, 3): (1, 40), (240, 3): (1, 40), (32, 4): (1, 28, 28), (1024, 4): (1, 28, 28)}

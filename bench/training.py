@@ -21,14 +21,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from overparam.backends.jobs import open_backend
 from overparam.data.load import prepare
 from overparam.data.types import Examples
-from overparam.execution import Execution
+from overparam.foundations.torch_generators import torch_generator
+from overparam.lab.backends.jobs import open_backend
+from overparam.lab.schedule import Scheduler, make_plan
 from overparam.models.build import build
-from overparam.rng.torch_generators import torch_generator
+from overparam.runs.execution import Execution
 from overparam.specs import CNN, SGD, DataSpec, RunSpec, TrainSpec
-from overparam.sweep import Scheduler, make_plan
 
 LR = {32: 0.005, 1024: 0.08}
 EVALUATIONS = 6

@@ -9,7 +9,7 @@ import pytest
 
 FAULTS = """
 import ctypes, resource
-from overparam import allocator
+from overparam.foundations import allocator
 {prepare}
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from overparam.choice import Chosen, remembered
-from overparam.request import Request, python_call, without_store
+from overparam.cli.choice import Chosen, remembered
+from overparam.lab.request import Request, python_call, without_store
 
 
 def last(store: Path, preset: str | None = None) -> Chosen:

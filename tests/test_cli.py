@@ -3,7 +3,7 @@
 import pytest
 from typer.testing import CliRunner
 
-from overparam.cli import app
+from overparam.cli.app import app
 from overparam.data import load
 from overparam.data.types import DataError
 

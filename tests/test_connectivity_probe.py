@@ -5,34 +5,22 @@ from pathlib import Path
 import pytest
 import torch
 
-from overparam.backends.jobs import Job, Outcome
 from overparam.data.load import prepare
-from overparam.execute import execute
-from overparam.execution import Execution
+from overparam.foundations.torch_generators import torch_generator
 from overparam.identity import run_id
-from overparam.measure.connectivity import loss_barrier
+from overparam.lab.backends.jobs import Job, Outcome
+from overparam.lab.schedule import Scheduler, make_plan
+from overparam.measure.comparison.barrier import loss_barrier
 from overparam.models.build import build
-from overparam.probing import execute_and_measure, measure
-from overparam.rng.torch_generators import torch_generator
-from overparam.session import Interrupted
-from overparam.specs import (
-    MLP,
-    SGD,
-    Connectivity,
-    DataSpec,
-    Magnitude,
-    Measured,
-    Noise,
-    Rewind,
-    RunSpec,
-    SpectralDensity,
-    Surface,
-    TrainSpec,
-)
-from overparam.specs.probe import probe_id
-from overparam.store.store import Store
-from overparam.stored import UnsupportedSpec
-from overparam.sweep import Scheduler, make_plan
+from overparam.probes.connectivity import Connectivity
+from overparam.probes.every import Measured, Noise, SpectralDensity, Surface, probe_id
+from overparam.probes.taking import execute_and_measure, measure
+from overparam.runs.attempt import Interrupted
+from overparam.runs.execute import execute
+from overparam.runs.execution import Execution
+from overparam.runs.store import Store
+from overparam.runs.verified import UnsupportedSpec
+from overparam.specs import MLP, SGD, DataSpec, Magnitude, Rewind, RunSpec, TrainSpec
 
 PROBE = Connectivity(num_examples=150, points=5)
 DENSE = RunSpec(

@@ -8,25 +8,26 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from overparam import costs, paths, throughput
-from overparam.costs import CostModel, Throughput, disk_bytes, throughput_key
 from overparam.data.types import Sizes
-from overparam.execute import execute
-from overparam.execution import Execution
-from overparam.experiments import Experiment, experiment
+from overparam.foundations import paths
+from overparam.foundations.torch_generators import torch_generator
 from overparam.identity import run_id
-from overparam.laboratory import cost_of, plan_of
+from overparam.lab import costs, throughput
+from overparam.lab.costs import CostModel, Throughput, disk_bytes, throughput_key
+from overparam.lab.experiment import Experiment, experiment
+from overparam.lab.laboratory import cost_of, plan_of
+from overparam.lab.throughput import measured_throughput
 from overparam.models.build import build
 from overparam.models.masks import Mask
-from overparam.rng.torch_generators import torch_generator
+from overparam.runs.execute import execute
+from overparam.runs.execution import Execution
+from overparam.runs.training import loop
+from overparam.runs.training.gradients import Gradient
+from overparam.runs.training.pruning import thinned
 from overparam.specs import CNN, MLP, SGD, DataSpec, Magnitude, RandomMask, RunSpec, TrainSpec
-from overparam.specs.layers import forward_flops
+from overparam.specs.models.layers import forward_flops
 from overparam.specs.run import KNOWN_NUM_TRAIN
-from overparam.studies import STUDIES
-from overparam.throughput import measured_throughput
-from overparam.training import loop
-from overparam.training.gradients import Gradient
-from overparam.training.pruning import thinned
+from overparam.studies.catalogue import STUDIES
 
 NUM_TEST = {"digits": 500, "cifar10": 10_000, "mnist": 10_000}
 INPUTS = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "mnist1d": (40,), "cifar10": (3, 32, 32)}

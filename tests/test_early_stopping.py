@@ -8,19 +8,20 @@ from typing import Any
 import pytest
 import torch
 
-from overparam import early_stopping
 from overparam.data.load import prepare
-from overparam.execute import execute
-from overparam.execution import Execution
-from overparam.measure.risk import risk
+from overparam.foundations.torch_generators import torch_generator
 from overparam.models.build import build
-from overparam.probing import execute_and_measure
-from overparam.rng.torch_generators import torch_generator
-from overparam.session import Interrupted
-from overparam.specs import MLP, SGD, DataSpec, EarlyStop, Magnitude, Rewind, RunSpec, TrainSpec
-from overparam.specs.probe import probe_id
-from overparam.store.store import Store
-from overparam.stored import UnsupportedSpec
+from overparam.models.risk import risk
+from overparam.probes import early_stop_taking as early_stopping
+from overparam.probes.early_stop import EarlyStop
+from overparam.probes.every import probe_id
+from overparam.probes.taking import execute_and_measure
+from overparam.runs.attempt import Interrupted
+from overparam.runs.execute import execute
+from overparam.runs.execution import Execution
+from overparam.runs.store import Store
+from overparam.runs.verified import UnsupportedSpec
+from overparam.specs import MLP, SGD, DataSpec, Magnitude, Rewind, RunSpec, TrainSpec
 
 LOOKS = EarlyStop(every=10, growth=1.5)
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from overparam import execution as module
-from overparam.backends.jobs import execution_from_json, execution_to_json
-from overparam.execution import Execution, device_named
+from overparam.lab.backends.jobs import execution_from_json, execution_to_json
+from overparam.runs import execution as module
+from overparam.runs.execution import Execution, device_named
 
 
 def test_paths_may_be_text_and_survive_the_way_to_a_worker() -> None:
@@ -51,6 +51,6 @@ def test_a_device_must_be_there(monkeypatch: pytest.MonkeyPatch, count: int) -> 
 
 
 def test_an_execution_on_the_cpu_loads_no_torch() -> None:
-    code = "import sys; from overparam.execution import Execution; Execution(); print('torch' in sys.modules)"
+    code = "import sys; from overparam.runs.execution import Execution; Execution(); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

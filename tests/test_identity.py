@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from overparam.explain import specs_in
 from overparam.identity import Spec, canonical, canonical_json, run_id
 from overparam.specs import (
     CNN,
@@ -28,6 +27,7 @@ from overparam.specs import (
     ShuffledMask,
     TrainSpec,
 )
+from overparam.specs.explain import specs_in
 
 
 def dense(seed: int = 0) -> RunSpec:

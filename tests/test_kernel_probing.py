@@ -7,33 +7,21 @@ from typing import Any
 import pytest
 import torch
 
-from overparam.execution import Execution
 from overparam.identity import run_id
-from overparam.measure.infinite import analytic_ntk
-from overparam.measure.kernels import kernel_drift
-from overparam.measure.movement import parameter_movement
-from overparam.measure.ntk import empirical_kernel, empirical_ntk
-from overparam.models.linearize import linearize
-from overparam.probing import execute_and_measure
-from overparam.runs import read
-from overparam.session import Session
-from overparam.specs import (
-    MLP,
-    SGD,
-    AnalyticKernel,
-    DataSpec,
-    Linearization,
-    Measured,
-    Movement,
-    RunSpec,
-    TangentKernel,
-    Taylor,
-    TraceRegression,
-    TrainSpec,
-)
-from overparam.specs.probe import probe_id
-from overparam.store.store import Store
-from overparam.stored import UnsupportedSpec
+from overparam.measure.comparison.movement import parameter_movement
+from overparam.measure.kernels.empirical import empirical_kernel, empirical_ntk
+from overparam.measure.kernels.infinite import analytic_ntk
+from overparam.measure.kernels.similarity import kernel_drift
+from overparam.models.taylor.function import linearize
+from overparam.probes.every import Measured, probe_id
+from overparam.probes.kernel import AnalyticKernel, Linearization, Movement, TangentKernel, Taylor, TraceRegression
+from overparam.probes.taking import execute_and_measure
+from overparam.runs.attempt import Session
+from overparam.runs.execution import Execution
+from overparam.runs.run import read
+from overparam.runs.store import Store
+from overparam.runs.verified import UnsupportedSpec
+from overparam.specs import MLP, SGD, DataSpec, RunSpec, TrainSpec
 from overparam.studies.ntk_regime import NTK_REGIME
 from overparam.studies.ntk_regime.claims import THEORY
 

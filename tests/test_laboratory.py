@@ -7,15 +7,15 @@ import polars as pl
 import pytest
 
 import overparam as op
-from overparam.analyse.frame import level_text
-from overparam.costs import CostModel
+from overparam.claims.sample import level_text
 from overparam.data.types import DataError
-from overparam.experiments import experiment, of_specs
 from overparam.identity import run_id
-from overparam.laboratory import RunsFailed, cost_of, plan_of, study_result
-from overparam.request import Request
-from overparam.specs import Arm, Design, Level, Study
-from overparam.studies import STUDIES
+from overparam.lab.costs import CostModel
+from overparam.lab.experiment import experiment, of_specs
+from overparam.lab.laboratory import RunsFailed, cost_of, plan_of, study_result
+from overparam.lab.request import Request
+from overparam.studies.catalogue import STUDIES
+from overparam.studies.study import Arm, Design, Level, Study
 
 
 def spec(seed: int = 0) -> op.RunSpec:

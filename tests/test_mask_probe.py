@@ -5,28 +5,18 @@ from typing import Any
 
 import pytest
 
-from overparam.execution import Execution
 from overparam.identity import run_id
-from overparam.measure.tickets import dead_units, density_profile, expected_by_inputs, mask_overlap
+from overparam.lab.schedule import make_plan
+from overparam.measure.comparison.masks import dead_units, density_profile, expected_by_inputs, mask_overlap
 from overparam.models.masks import density
-from overparam.probing import execute_and_measure
-from overparam.runs import read
-from overparam.specs import (
-    MLP,
-    SGD,
-    DataSpec,
-    Magnitude,
-    MaskProfile,
-    RandomMask,
-    Rewind,
-    RunSpec,
-    ShuffledMask,
-    TrainSpec,
-)
-from overparam.specs.probe import probe_id
-from overparam.store.store import Store
-from overparam.stored import UnsupportedSpec
-from overparam.sweep import make_plan
+from overparam.probes.every import probe_id
+from overparam.probes.mask_profile import MaskProfile
+from overparam.probes.taking import execute_and_measure
+from overparam.runs.execution import Execution
+from overparam.runs.run import read
+from overparam.runs.store import Store
+from overparam.runs.verified import UnsupportedSpec
+from overparam.specs import MLP, SGD, DataSpec, Magnitude, RandomMask, Rewind, RunSpec, ShuffledMask, TrainSpec
 
 PROBE = MaskProfile()
 LAYERS = ["1.weight", "3.weight", "5.weight"]
@@ -99,7 +89,7 @@ def test_without_the_other_mask_the_layers_are_kept(tmp_path: Path, monkeypatch:
         if spec.seed == 0:
             raise UnsupportedSpec("a run behind it diverged")
 
-    monkeypatch.setattr("overparam.mask_probing.refuse_diverged", diverged)
+    monkeypatch.setattr("overparam.probes.mask_taking.refuse_diverged", diverged)
     found = profile(TICKET, tmp_path)
     assert {found[name] for name in PROBE.metrics} == {None} and len(found["densities"]) == 3
 

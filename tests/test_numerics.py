@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from overparam.execution import Execution
-from overparam.numerics import settled
+from overparam.runs.determinism import settled
+from overparam.runs.execution import Execution
 
 
 def settings() -> tuple[object, ...]:

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from overparam.explain import explain
-from overparam.overrides import (
+from overparam.specs import CNN, MLP, SGD, Adam, DataSpec, RandomMask, Rewind, RunSpec, TrainSpec
+from overparam.specs.explain import explain
+from overparam.specs.overrides import (
     OverrideError,
     apply_overrides,
     load_yaml,
@@ -18,7 +19,7 @@ from overparam.overrides import (
     spec_from_mapping,
     yaml_overrides,
 )
-from overparam.specs import CNN, MLP, SGD, Adam, DataSpec, RandomMask, Rewind, RunSpec, Study, TrainSpec
+from overparam.studies.study import Study
 
 BASE = RunSpec(
     data=DataSpec(name="digits"),

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 import overparam as op
-from overparam.measure.problem import opened
-from overparam.models.linearize import linearize
-from overparam.precision import full_precision
-from overparam.rng.torch_generators import torch_generator
+from overparam.foundations.precision import full_precision
+from overparam.foundations.torch_generators import torch_generator
+from overparam.measure.problem.problem import opened
+from overparam.models.taylor.function import linearize
 
 NEWER = hasattr(torch.backends, "fp32_precision")
 backends: Any = torch.backends

@@ -9,47 +9,37 @@ import pytest
 import torch
 from torch import nn
 
-from overparam import probing
-from overparam.backends.jobs import Job
-from overparam.execute import train
-from overparam.execution import Execution
-from overparam.experiments import of_design
+from overparam.claims.estimand import Difference, Every, Point
+from overparam.foundations.paths import measurement_file, run_dir
+from overparam.foundations.torch_generators import torch_generator
 from overparam.identity import run_id
-from overparam.laboratory import carry_out, plan_of, study_result
-from overparam.measure.eigenvalues import top_eigenvalues
-from overparam.measure.operators import CurvatureOperator, dense
-from overparam.measure.problem import opened
-from overparam.paths import measurement_file, run_dir
-from overparam.probing import execute_and_measure, softmax_variance
-from overparam.rng.torch_generators import torch_generator
-from overparam.runs import read
-from overparam.session import Interrupted, Session
-from overparam.specs import (
-    MLP,
-    SGD,
-    Arm,
-    Claim,
-    DataSpec,
-    Design,
-    Difference,
+from overparam.lab.backends.jobs import Job
+from overparam.lab.experiment import of_design
+from overparam.lab.laboratory import carry_out, plan_of, study_result
+from overparam.lab.schedule import make_plan, steps_ahead
+from overparam.lab.table import frame_of, readings_of
+from overparam.measure.problem.problem import opened
+from overparam.measure.products.operators import CurvatureOperator, dense
+from overparam.measure.spectrum.eigenvalues import top_eigenvalues
+from overparam.probes import taking as probing
+from overparam.probes.every import (
     Eigenvalues,
-    Every,
-    Level,
     Measured,
     Noise,
-    Point,
     Probing,
     RelativeFlatness,
-    RunSpec,
     SpectralDensity,
-    Study,
     Trace,
-    TrainSpec,
+    probe_id,
 )
-from overparam.specs.probe import probe_id
-from overparam.store.store import Store, StoreError
-from overparam.sweep import make_plan, steps_ahead
-from overparam.tabulated import frame_of, readings_of
+from overparam.probes.taking import execute_and_measure, softmax_variance
+from overparam.runs.attempt import Interrupted, Session
+from overparam.runs.execute import train
+from overparam.runs.execution import Execution
+from overparam.runs.run import read
+from overparam.runs.store import Store, StoreError
+from overparam.specs import MLP, SGD, DataSpec, RunSpec, TrainSpec
+from overparam.studies.study import Arm, Claim, Design, Level, Study
 from tests.support.probes import ALL
 
 

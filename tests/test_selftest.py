@@ -8,10 +8,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from overparam import selftest
-from overparam.cli import app
-from overparam.measure import operators
-from overparam.selftest import CHECKS, Check
+from overparam.cli import selftest
+from overparam.cli.app import app
+from overparam.cli.selftest import CHECKS, Check
+from overparam.measure.products import operators
 
 EXACT = {name: (measure, allowed) for name, measure, allowed in CHECKS}
 

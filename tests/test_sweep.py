@@ -9,15 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from overparam.backends.jobs import Job, Outcome, open_backend
-from overparam.execution import Execution
 from overparam.identity import RunId, run_id
-from overparam.probing import execute_and_measure
-from overparam.specs import MLP, SGD, Connectivity, DataSpec, Noise, Rewind, RunSpec, ShuffledMask, Trace, TrainSpec
-from overparam.specs.measured import probe_id
-from overparam.store.store import Store
-from overparam.stored import UnsupportedSpec
-from overparam.sweep import Plan, Scheduler, Swept, interrupts_counted, make_plan
+from overparam.lab.backends.jobs import Job, Outcome, open_backend
+from overparam.lab.schedule import Plan, Scheduler, Swept, interrupts_counted, make_plan
+from overparam.probes.connectivity import Connectivity
+from overparam.probes.every import Noise, Trace
+from overparam.probes.probe import probe_id
+from overparam.probes.taking import execute_and_measure
+from overparam.runs.execution import Execution
+from overparam.runs.store import Store
+from overparam.runs.verified import UnsupportedSpec
+from overparam.specs import MLP, SGD, DataSpec, Rewind, RunSpec, ShuffledMask, TrainSpec
 
 
 def spec(seed: int = 0, **fields: object) -> RunSpec:
@@ -193,7 +195,7 @@ def test_a_second_ctrl_c_raises() -> None:
 
 
 def test_local_workers_give_the_bits_of_one_process(tmp_path: Path) -> None:
-    from overparam.execute import execute
+    from overparam.runs.execute import execute
 
     specs = [spec(seed) for seed in range(3)] + [child(spec())]
     execution = Execution(store=tmp_path / "two")

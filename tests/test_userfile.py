@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from overparam.cli import app
-from overparam.userfile import PRIVATE
+from overparam.cli.app import app
+from overparam.cli.user_model import PRIVATE
 
 PROGRAM = """
 from __future__ import annotations

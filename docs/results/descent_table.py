@@ -5,7 +5,7 @@ python docs/results/descent_table.py [docs/results/double_descent_laptop/double_
 
 from paper_table import Runs, accuracy_cells, by_level, show
 
-from overparam.analyse.intervals import t_interval
+from overparam.claims.intervals import t_interval
 from overparam.studies.double_descent.claims import PAPER, PUBLISHED
 
 ALLOWED = 0.7  # points, before two standard errors

@@ -16,11 +16,11 @@ from statistics import linear_regression, mean
 
 from paper_table import show
 
-from overparam.analyse.intervals import t_interval
-from overparam.execution import Execution
-from overparam.runs import read
-from overparam.specs.probe import probe_id
-from overparam.store.store import Store
+from overparam.claims.intervals import t_interval
+from overparam.probes.every import probe_id
+from overparam.runs.execution import Execution
+from overparam.runs.run import read
+from overparam.runs.store import Store
 from overparam.studies.double_descent.claims import EQUAL_LOSS
 from overparam.studies.double_descent.designs import DESIGNS
 

@@ -7,7 +7,7 @@ import argparse
 import math
 
 import overparam as op
-from overparam.analyse.intervals import t_interval
+from overparam.claims.intervals import t_interval
 
 PAPER = {32: 95.4, 128: 96.7}  # per cent; the paper gives ± .1 at 128
 BAND = 0.7  # points that other seeds, subsets and versions may make, before two standard errors

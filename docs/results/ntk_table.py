@@ -5,7 +5,7 @@ python docs/results/ntk_table.py [docs/results/ntk_regime_laptop/ntk_regime_runs
 
 from paper_table import Runs, accuracy_cells, by_level, show
 
-from overparam.analyse.intervals import t_interval
+from overparam.claims.intervals import t_interval
 from overparam.studies.ntk_regime.claims import PAPER
 
 MOVEMENT, ACCURACY = 3.0, 1.0  # per cent of the paper's movement; points, before two standard errors

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from overparam.analyse.intervals import t_interval
+from overparam.claims.intervals import t_interval
 
 Runs = list[dict[str, str]]
 

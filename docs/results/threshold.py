@@ -9,10 +9,10 @@ with 15 % wrong labels trains it; the seeds are none of the study's, and no test
 from statistics import mean
 
 import overparam as op
-from overparam.specs import Preset
 from overparam.studies.double_descent import DOUBLE_DESCENT
 from overparam.studies.double_descent.claims import FITTED, NOISY
 from overparam.studies.double_descent.grid import MNIST1D_THRESHOLD, SMOKE_THRESHOLD
+from overparam.studies.study import Preset
 
 PILOTS = (100, 101)
 

@@ -14,11 +14,11 @@ from statistics import mean
 from paper_table import show
 
 import overparam as op
-from overparam.execution import Execution
-from overparam.runs import read
-from overparam.specs import Design, Study
+from overparam.runs.execution import Execution
+from overparam.runs.run import read
 from overparam.studies.lottery_ticket.designs import LAPTOP_STEPS, LENET_TUNED, lenet
 from overparam.studies.lottery_ticket.rates import GRID, RATES, grid
+from overparam.studies.study import Design, Study
 
 PILOTS = (100, 101)
 DESIGN = Design(

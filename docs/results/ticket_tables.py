@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 from paper_table import show
 
-from overparam.analyse.intervals import t_interval
+from overparam.claims.intervals import t_interval
 from overparam.studies.lottery_ticket.arms import CONTROLS, DENSE, TICKET, TITLES, TUNED
 from overparam.studies.lottery_ticket.rates import RATES
 

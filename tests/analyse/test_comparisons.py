@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from overparam.analyse.comparisons import (
+from overparam.claims.comparisons import (
     Direction,
     Values,
     effect_size,
@@ -19,9 +19,9 @@ from overparam.analyse.comparisons import (
     tost,
     welch,
 )
-from overparam.analyse.intervals import bca_interval, sampling_error, t_interval
-from overparam.analyse.power import power_of_t, power_of_tost
-from overparam.rng.numpy_generators import numpy_generator
+from overparam.claims.intervals import bca_interval, sampling_error, t_interval
+from overparam.claims.power import power_of_t, power_of_tost
+from overparam.foundations.numpy_generators import numpy_generator
 
 NUMBERS = st.lists(st.floats(-100, 100, allow_nan=False), min_size=3, max_size=12)
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=8)

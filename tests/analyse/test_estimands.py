@@ -11,14 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from overparam.analyse.claims import judge
-from overparam.analyse.comparisons import pseudo_values
-from overparam.analyse.frame import sample
-from overparam.analyse.intervals import t_interval
-from overparam.analyse.kendall import within_levels
-from overparam.report import numbers
-from overparam.rng.numpy_generators import numpy_generator
-from overparam.specs import Claim, Concordance, Difference, Every, Point, Slope
+from overparam.claims.comparisons import pseudo_values
+from overparam.claims.estimand import Concordance, Difference, Every, Point, Slope
+from overparam.claims.intervals import t_interval
+from overparam.claims.kendall import within_levels
+from overparam.claims.sample import sample
+from overparam.claims.verdict import judge
+from overparam.foundations.numpy_generators import numpy_generator
+from overparam.report import written as numbers
+from overparam.studies.study import Claim
 
 LEAST_COVERAGE = 0.93
 CONCORDANCE = Concordance(metric="x", other="y", arm="arm")

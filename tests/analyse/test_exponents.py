@@ -9,14 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from overparam.analyse.claims import Verdict, judge
-from overparam.analyse.comparisons import Values, slopes_per_doubling
-from overparam.analyse.frame import sample
-from overparam.analyse.intervals import t_interval
-from overparam.report import numbers, tables
-from overparam.report.effects import drawable
-from overparam.rng.numpy_generators import numpy_generator
-from overparam.specs import Claim, Difference, Mean, Point, Slope
+from overparam.claims.comparisons import Values, slopes_per_doubling
+from overparam.claims.estimand import Difference, Mean, Point, Slope
+from overparam.claims.intervals import t_interval
+from overparam.claims.sample import sample
+from overparam.claims.verdict import Verdict, judge
+from overparam.foundations.numpy_generators import numpy_generator
+from overparam.report import tables
+from overparam.report import written as numbers
+from overparam.report.figures.effects import drawable
+from overparam.studies.study import Claim
 
 WIDTHS = np.array([16.0, 32.0, 64.0, 128.0])
 EXPONENT = Slope(metric="m", arm="arm", scale="log")

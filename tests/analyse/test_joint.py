@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from overparam.analyse.comparisons import pseudo_values
-from overparam.analyse.intervals import t_interval
-from overparam.analyse.joint import correlations
-from overparam.analyse.kendall import partial_tau, tau, within_levels
-from overparam.rng.numpy_generators import numpy_generator
+from overparam.claims.comparisons import pseudo_values
+from overparam.claims.correlations import correlations
+from overparam.claims.intervals import t_interval
+from overparam.claims.kendall import partial_tau, tau, within_levels
+from overparam.foundations.numpy_generators import numpy_generator
 
 SEEDS, LEVELS = 6, (1.0, 2.0, 4.0)
 

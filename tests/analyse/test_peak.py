@@ -6,11 +6,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from overparam.analyse.claims import judge
-from overparam.analyse.frame import sample
-from overparam.analyse.peak import Values, factor, first_below, held_out, most_prominent
-from overparam.rng.numpy_generators import numpy_generator
-from overparam.specs import Claim, Peak, PeakPlace
+from overparam.claims.estimand import Peak, PeakPlace
+from overparam.claims.peak import Values, factor, first_below, held_out, most_prominent
+from overparam.claims.sample import sample
+from overparam.claims.verdict import judge
+from overparam.foundations.numpy_generators import numpy_generator
+from overparam.studies.study import Claim
 from tests.support.curves import FLAT, PEAKS, experiments
 
 COUNT = 1000

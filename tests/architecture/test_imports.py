@@ -15,19 +15,19 @@ import overparam
 
 TORCH_FREE = [
     "overparam",
-    "overparam.analyse",
-    "overparam.backends.local",
-    "overparam.choice",
-    "overparam.costs",
+    "overparam.claims",
+    "overparam.lab.backends.local",
+    "overparam.cli.choice",
+    "overparam.lab.costs",
     "overparam.data",
     "overparam.identity",
-    "overparam.laboratory",
-    "overparam.overrides",
+    "overparam.lab.laboratory",
+    "overparam.specs.overrides",
     "overparam.report",
-    "overparam.rng.keys",
-    "overparam.rng.numpy_generators",
+    "overparam.foundations.keys",
+    "overparam.foundations.numpy_generators",
     "overparam.specs",
-    "overparam.studies",
+    "overparam.studies.catalogue",
 ]
 
 

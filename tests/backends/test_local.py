@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from overparam.backends.jobs import Job
-from overparam.backends.local import LocalBackend, _Worker
-from overparam.execution import Execution
 from overparam.identity import run_id
+from overparam.lab.backends.jobs import Job
+from overparam.lab.backends.local import LocalBackend, _Worker
+from overparam.runs.execution import Execution
 from overparam.specs import MLP, SGD, DataSpec, RunSpec, TrainSpec
 
 TIMEOUT = 60.0

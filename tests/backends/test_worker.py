@@ -3,10 +3,10 @@
 import threading
 from pathlib import Path
 
-from overparam.backends.jobs import Job
-from overparam.backends.worker import attempt
-from overparam.execution import Execution
 from overparam.identity import run_id
+from overparam.lab.backends.jobs import Job
+from overparam.lab.backends.worker import attempt
+from overparam.runs.execution import Execution
 from overparam.specs import MLP, SGD, DataSpec, RunSpec, TrainSpec
 
 

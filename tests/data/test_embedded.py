@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from overparam.data import mnist1d
 from overparam.data.load import content_digest, dataset_of, prepare
+from overparam.data.readers import mnist1d
 from overparam.specs import DataSpec
 from overparam.store.digests import digest_arrays
 

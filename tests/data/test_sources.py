@@ -16,9 +16,9 @@ from PIL import Image
 from overparam.data import cache, load
 from overparam.data.add import add
 from overparam.data.load import available, content_digest, dataset_of, prepare, remark
-from overparam.data.parquet import read_parquet
+from overparam.data.readers.parquet import read_parquet
 from overparam.data.types import Array, DataError
-from overparam.rng.numpy_generators import numpy_generator
+from overparam.foundations.numpy_generators import numpy_generator
 from overparam.specs import DataSpec
 
 GENERATOR = numpy_generator(0, "images")

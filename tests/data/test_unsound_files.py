@@ -13,13 +13,13 @@ import pytest
 from PIL import Image
 
 from overparam.data import check, load
-from overparam.data.arrays import read_npz
-from overparam.data.folder import read_folder
 from overparam.data.load import content_digest, dataset_of, find, prepare, sizes
-from overparam.data.originals import read_idx
-from overparam.data.parquet import decode_images
+from overparam.data.readers.arrays import read_npz
+from overparam.data.readers.folder import read_folder
+from overparam.data.readers.originals import read_idx
+from overparam.data.readers.parquet import decode_images
 from overparam.data.types import Array, DataError, Dataset
-from overparam.rng.numpy_generators import numpy_generator
+from overparam.foundations.numpy_generators import numpy_generator
 from overparam.specs import DataSpec
 
 PIXELS = numpy_generator(0, "unsound").integers(0, 256, (30, 8, 8), dtype=np.uint8)

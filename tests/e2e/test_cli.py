@@ -18,7 +18,7 @@ SHORT = [*SMALL, "--set", "train.epochs=2", "--set", "train.steps=20"]
 
 
 def overparam(*arguments: str, folder: Path) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "overparam.cli", *arguments]
+    command = [sys.executable, "-m", "overparam.cli.app", *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
 
 
@@ -173,7 +173,7 @@ def test_set_wins_over_a_file(finished: Path) -> None:
 
 def start(folder: Path) -> "subprocess.Popen[str]":
     long = [*SMALL, "--set", "train.epochs=40", "--set", "train.steps=400", "--workers", "2"]
-    command = [sys.executable, "-m", "overparam.cli", "run", "batch_size", *long]
+    command = [sys.executable, "-m", "overparam.cli.app", "run", "batch_size", *long]
     return subprocess.Popen(
         command,
         cwd=folder,

@@ -10,20 +10,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from overparam import execute as module
-from overparam import runs, stored
-from overparam.execute import execute, train
-from overparam.execution import Execution
 from overparam.identity import run_id
-from overparam.measure.risk import risk
-from overparam.runs import Run, load_state, read
-from overparam.session import Interrupted, Session
+from overparam.models.risk import risk
+from overparam.runs import execute as module
+from overparam.runs import run as runs
+from overparam.runs import verified as stored
+from overparam.runs.attempt import Interrupted, Session
+from overparam.runs.execute import execute, train
+from overparam.runs.execution import Execution
+from overparam.runs.run import Run, load_state, read
+from overparam.runs.store import Store, StoreError
+from overparam.runs.training.loop import Moment
+from overparam.runs.training.observer import Observer
+from overparam.runs.verified import UnsupportedSpec
 from overparam.specs import CNN, MLP, SGD, Adam, DataSpec, Rewind, RunSpec, TrainSpec
 from overparam.store.digests import digest_arrays
-from overparam.store.store import Store, StoreError
-from overparam.stored import UnsupportedSpec
-from overparam.training.loop import Moment
-from overparam.training.observer import Observer
 
 DATA = DataSpec(name="digits", num_train=200, num_test=100)
 
@@ -148,7 +149,7 @@ def test_killed_in_the_middle_and_resumed_is_uninterrupted(tmp_path: Path) -> No
     long = spec(train=TrainSpec(optimizer=SGD(lr=0.01), batch_size=8, epochs=30))
     straight = execute(long, Execution(store=tmp_path / "straight"))
     code = (
-        "import sys; from pathlib import Path; import overparam as op; from overparam.execute import execute; "
+        "import sys; from pathlib import Path; import overparam as op; from overparam.runs.execute import execute; "
         "spec = op.RunSpec.model_validate_json(sys.stdin.read()); "
         f"execute(spec, op.Execution(store=Path({str(tmp_path / 'killed')!r}), checkpoint_seconds=0.0))"
     )

@@ -11,15 +11,21 @@ import pytest
 import torch
 from torch.func import functional_call
 
-from overparam import execute as module
-from overparam import runs
-from overparam.execute import execute, train
-from overparam.execution import Execution
+from overparam.foundations.torch_generators import torch_generator
 from overparam.identity import run_id
 from overparam.models.masks import density, masked, shuffled_mask
-from overparam.rng.torch_generators import torch_generator
-from overparam.runs import Run
-from overparam.session import Interrupted, Session
+from overparam.runs import execute as module
+from overparam.runs import run as runs
+from overparam.runs.attempt import Interrupted, Session
+from overparam.runs.execute import execute, train
+from overparam.runs.execution import Execution
+from overparam.runs.run import Run
+from overparam.runs.store import Store, StoreError
+from overparam.runs.training import loop
+from overparam.runs.training.gradients import Gradient, gradient_of
+from overparam.runs.training.pruning import MaskBroken, thinned
+from overparam.runs.training.state import State, restore
+from overparam.runs.verified import UnsupportedSpec
 from overparam.specs import (
     CNN,
     MLP,
@@ -35,12 +41,6 @@ from overparam.specs import (
     ShuffledMask,
     TrainSpec,
 )
-from overparam.store.store import Store, StoreError
-from overparam.stored import UnsupportedSpec
-from overparam.training import loop
-from overparam.training.gradients import Gradient, gradient_of
-from overparam.training.pruning import MaskBroken, thinned
-from overparam.training.state import State, restore
 
 DATA = DataSpec(name="digits", num_train=200, num_test=100)
 SIGNALS = DataSpec(name="mnist1d", num_train=200, num_test=100)
@@ -234,7 +234,7 @@ def test_killed_in_round_seven_goes_on_in_round_seven(tmp_path: Path, monkeypatc
     chain = rounds(spec(train=long), 8)
     straight = execute(chain[-1], Execution(store=tmp_path / "straight"))
     code = (
-        "import sys; from pathlib import Path; import overparam as op; from overparam.execute import execute; "
+        "import sys; from pathlib import Path; import overparam as op; from overparam.runs.execute import execute; "
         "spec = op.RunSpec.model_validate_json(sys.stdin.read()); "
         f"execute(spec, op.Execution(store=Path({str(tmp_path / 'killed')!r}), checkpoint_seconds=0.0))"
     )

@@ -11,48 +11,26 @@ from math import prod
 from pathlib import Path
 
 import overparam
-from overparam.specs import (
-    CNN,
-    MLP,
-    SGD,
-    AnalyticKernel,
-    Arm,
-    Claim,
-    Concordance,
-    Connectivity,
-    DataSpec,
-    Design,
-    Difference,
-    EarlyStop,
+from overparam.claims.estimand import Concordance, Difference, Every, Mean, Peak, PeakPlace, Point, Slope
+from overparam.probes.connectivity import Connectivity
+from overparam.probes.early_stop import EarlyStop
+from overparam.probes.every import (
     Eigenvalues,
-    Every,
-    Fitted,
-    Level,
-    Linearization,
-    MaskProfile,
-    Mean,
-    Movement,
     Noise,
-    Panel,
-    Peak,
-    PeakPlace,
-    Point,
+    Probing,
     RelativeFlatness,
-    RunSpec,
-    Slope,
     SpectralDensity,
-    Study,
     Surface,
-    TangentKernel,
-    Taylor,
     Trace,
-    TraceRegression,
-    TrainSpec,
     WorstCase,
 )
-from overparam.specs.layers import weight_shapes
-from overparam.specs.probe import Probing
+from overparam.probes.fitted import Fitted
+from overparam.probes.kernel import AnalyticKernel, Linearization, Movement, TangentKernel, Taylor, TraceRegression
+from overparam.probes.mask_profile import MaskProfile
+from overparam.specs import CNN, MLP, SGD, DataSpec, RunSpec, TrainSpec
+from overparam.specs.models.layers import weight_shapes
 from overparam.specs.pruning import controls, iterative_pruning
+from overparam.studies.study import Arm, Claim, Design, Level, Panel, Study
 
 STORE = Path(__file__).with_name("old_store")
 REPORT = Path(__file__).with_name("old_report.json")

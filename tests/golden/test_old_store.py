@@ -19,8 +19,8 @@ from safetensors.numpy import load_file
 
 import overparam
 from overparam.identity import run_id
-from overparam.specs import Measured, RunSpec
-from overparam.specs.probe import Probe, probe_id
+from overparam.probes.every import Measured, Probe, probe_id
+from overparam.specs import RunSpec
 from overparam.store.digests import digest_arrays
 from tests.golden.old_study import DESIGN, REPORT, STORE, STUDY
 

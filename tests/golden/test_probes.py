@@ -12,12 +12,12 @@ from typing import Any, get_args
 
 import pytest
 
-from overparam.execution import Execution
 from overparam.identity import run_id
-from overparam.probing import execute_and_measure
-from overparam.specs import CNN, MLP, SGD, DataSpec, Magnitude, Measured, Rewind, RunSpec, TrainSpec
-from overparam.specs.probe import Probe, probe_id
-from overparam.store.store import Store
+from overparam.probes.every import Measured, Probe, probe_id
+from overparam.probes.taking import execute_and_measure
+from overparam.runs.execution import Execution
+from overparam.runs.store import Store
+from overparam.specs import CNN, MLP, SGD, DataSpec, Magnitude, Rewind, RunSpec, TrainSpec
 from tests.support.probes import ALL, ALONG, KERNEL, MASKED
 
 FILE = Path(__file__).with_name("probes.json")

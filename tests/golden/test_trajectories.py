@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from overparam.execute import train
+from overparam.runs.execute import train
 from overparam.specs import CNN, MLP, SGD, Adam, DataSpec, RunSpec, TrainSpec
 from overparam.specs.pruning import controls, iterative_pruning
 

@@ -12,13 +12,13 @@ from torch.autograd.function import Function, once_differentiable
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, TensorDataset
 
-from overparam.measure.eigenvalues import top_eigenvalues
-from overparam.measure.operators import CurvatureOperator
-from overparam.measure.perturbation import perturbation_curve
-from overparam.measure.problem import opened
-from overparam.measure.sharpness import worst_case_sharpness
-from overparam.measure.trace import hessian_trace
-from overparam.rng.torch_generators import torch_generator
+from overparam.foundations.torch_generators import torch_generator
+from overparam.measure.problem.problem import opened
+from overparam.measure.products.operators import CurvatureOperator
+from overparam.measure.sharpness.weight_noise import perturbation_curve
+from overparam.measure.sharpness.worst_case import worst_case_sharpness
+from overparam.measure.spectrum.eigenvalues import top_eigenvalues
+from overparam.measure.spectrum.trace import hessian_trace
 from tests.support.matrices import of_matrix
 from tests.support.networks import images, rows, shaken, smooth_mlp
 from tests.support.oracles import assert_close, matrix, naive_ggn, plain_hessian, plain_products, random_vectors

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from overparam.measure.card import SharpnessReport, sharpness_report
-from overparam.measure.eigenvalues import top_eigenvalues
-from overparam.measure.problem import Batch
-from overparam.measure.rescaling import rescaled
-from overparam.rng.torch_generators import torch_generator
+from overparam.foundations.torch_generators import torch_generator
+from overparam.measure.problem.problem import Batch
+from overparam.measure.sharpness.card import SharpnessReport, sharpness_report
+from overparam.measure.sharpness.rescaling import rescaled
+from overparam.measure.spectrum.eigenvalues import top_eigenvalues
 from tests.support.networks import Once, rows, shaken
 
 SMALL = {"sigmas": (0.01, 0.05), "relative_sigmas": (0.1,)}

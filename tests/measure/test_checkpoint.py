@@ -13,12 +13,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from overparam.measure.eigenvalues import SAVE_EVERY, Eigenvalues, top_eigenvalues
-from overparam.measure.operators import CurvatureOperator, MatrixOperator
-from overparam.measure.problem import Batch
-from overparam.measure.solve import Solve
+from overparam.foundations.torch_generators import torch_generator
+from overparam.measure.problem.problem import Batch
+from overparam.measure.products.operators import CurvatureOperator, MatrixOperator
+from overparam.measure.spectrum.eigenvalues import SAVE_EVERY, Eigenvalues, top_eigenvalues
+from overparam.measure.spectrum.extremes import Solve
 from overparam.models.build import build
-from overparam.rng.torch_generators import torch_generator
 from overparam.specs.run import MLP, Activation
 
 COLUMNS = ("values", "residuals", "lower", "upper", "vectors", "converged", "certified")

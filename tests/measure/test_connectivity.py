@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from overparam.measure.connectivity import loss_barrier
-from overparam.measure.risk import risk
-from overparam.rng.torch_generators import torch_generator
+from overparam.foundations.torch_generators import torch_generator
+from overparam.measure.comparison.barrier import loss_barrier
+from overparam.models.risk import risk
 
 Model = TypeVar("Model", bound=nn.Module)
 

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.autograd.function import Function
 
-from overparam.measure.losses import per_example
-from overparam.measure.operators import Curvature, CurvatureOperator, dense
-from overparam.measure.problem import evaluating, opened
-from overparam.measure.second_order import SecondOrder
+from overparam.foundations.torch_generators import torch_generator
+from overparam.measure.problem.problem import evaluating, opened
+from overparam.measure.products.operators import Curvature, CurvatureOperator, dense
+from overparam.measure.products.second_order import SecondOrder
 from overparam.models.build import build
-from overparam.rng.torch_generators import torch_generator
+from overparam.models.losses import per_example
 from overparam.specs.run import MLP
 from tests.support.networks import Net, conv_then, images, rows, shaken, small_cnn
 from tests.support.oracles import (

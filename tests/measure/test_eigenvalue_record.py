@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from overparam.measure.eigenvalues import top_eigenvalues
-from overparam.measure.losses import LossName
-from overparam.measure.operators import CURVATURES, Curvature, CurvatureOperator
-from overparam.rng.torch_generators import torch_generator
+from overparam.foundations.torch_generators import torch_generator
+from overparam.measure.products.operators import CURVATURES, Curvature, CurvatureOperator
+from overparam.measure.spectrum.eigenvalues import top_eigenvalues
+from overparam.models.losses import LossName
 from tests.support.classifiers import exact, examples, known_matrix, small_cnn, small_mlp
 from tests.support.matrices import ends, of_matrix, rotated, saddle
 

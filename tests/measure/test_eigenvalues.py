@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from overparam.measure.eigenvalues import top_eigenvalues
-from overparam.measure.losses import LossName, cross_entropy_per_example, per_example
-from overparam.measure.operators import CURVATURES, Curvature, CurvatureOperator, MatrixOperator, dense
-from overparam.measure.problem import Batch, opened
-from overparam.measure.solve import Solve
+from overparam.foundations.torch_generators import torch_generator
+from overparam.measure.problem.problem import Batch, opened
+from overparam.measure.products.operators import CURVATURES, Curvature, CurvatureOperator, MatrixOperator, dense
+from overparam.measure.spectrum.eigenvalues import top_eigenvalues
+from overparam.measure.spectrum.extremes import Solve
 from overparam.models.build import build
-from overparam.rng.torch_generators import torch_generator
+from overparam.models.losses import LossName, cross_entropy_per_example, per_example
 from overparam.specs.run import MLP
 from tests.support.classifiers import SMALL, exact, examples, known_matrix, small_mlp
 from tests.support.matrices import ends, of_matrix, rotated, saddle

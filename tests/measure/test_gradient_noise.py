@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from overparam.foundations.torch_generators import torch_generator
 from overparam.measure.gradient_noise import NoiseScale, gradient_noise_scale, noise_scale
-from overparam.rng.torch_generators import torch_generator
 from tests.support.networks import rows, smooth_mlp
 
 F64 = torch.float64

@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from overparam.measure import gram
-from overparam.measure.eigenvalues import top_eigenvalues
-from overparam.measure.gram import gram_pairs, gram_pays, gram_rows, gram_values, softmax_root
-from overparam.measure.losses import LossName, per_example
-from overparam.measure.operators import Curvature, CurvatureOperator, dense
-from overparam.measure.problem import Batch, opened
+from overparam.foundations.torch_generators import torch_generator
+from overparam.measure.problem.problem import Batch, opened
+from overparam.measure.products.operators import Curvature, CurvatureOperator, dense
+from overparam.measure.spectrum import gram
+from overparam.measure.spectrum.eigenvalues import top_eigenvalues
+from overparam.measure.spectrum.gram import gram_pairs, gram_pays, gram_rows, gram_values, softmax_root
 from overparam.models.build import build
-from overparam.rng.torch_generators import torch_generator
+from overparam.models.losses import LossName, per_example
 from overparam.specs.run import MLP
 
 F64 = torch.float64

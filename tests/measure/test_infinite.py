@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from scipy.special import erf
 from torch import Tensor
 
-from overparam.measure import infinite
-from overparam.measure.dual_activations import Activation
-from overparam.measure.infinite import Parameterization, analytic_ntk, learning_rate_map
-from overparam.rng.torch_generators import torch_generator
+from overparam.foundations.torch_generators import torch_generator
+from overparam.measure.kernels import infinite
+from overparam.measure.kernels.dual_activations import Activation
+from overparam.measure.kernels.infinite import Parameterization, analytic_ntk, learning_rate_map
 
 F64 = torch.float64
 Z = 4.5

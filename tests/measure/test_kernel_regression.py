@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from overparam.measure import kernel_regression as module
-from overparam.measure.kernel_regression import kernel_regression
-from overparam.measure.ntk import empirical_ntk
-from overparam.rng.torch_generators import torch_generator
+from overparam.foundations.torch_generators import torch_generator
+from overparam.measure.kernels import regression as module
+from overparam.measure.kernels.empirical import empirical_ntk
+from overparam.measure.kernels.regression import kernel_regression
 from tests.support.networks import smooth_mlp
 
 F64 = torch.float64

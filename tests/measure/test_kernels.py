@@ -11,8 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from overparam.measure.kernels import effective_rank, kernel_alignment, kernel_distance, kernel_drift, label_kernel
-from overparam.rng.torch_generators import torch_generator
+from overparam.foundations.torch_generators import torch_generator
+from overparam.measure.kernels.similarity import (
+    effective_rank,
+    kernel_alignment,
+    kernel_distance,
+    kernel_drift,
+    label_kernel,
+)
 
 F64 = torch.float64
 

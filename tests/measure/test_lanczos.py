@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from overparam.measure.lanczos import Krylov, certified_ends, steps_to_certify
-from overparam.measure.operators import MatrixOperator
-from overparam.measure.spectrum import quadrature
-from overparam.rng.torch_generators import torch_generator
+from overparam.foundations.torch_generators import torch_generator
+from overparam.measure.products.operators import MatrixOperator
+from overparam.measure.spectrum.density import quadrature
+from overparam.measure.spectrum.lanczos import Krylov, certified_ends, steps_to_certify
 from tests.support.matrices import rotated
 
 F64 = torch.float64

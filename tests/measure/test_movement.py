@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from overparam.measure.movement import Parameters, parameter_movement
+from overparam.measure.comparison.movement import Parameters, parameter_movement
 
 
 def test_norms_are_those_of_all_parameters_together() -> None:

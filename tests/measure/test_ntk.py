@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from overparam.measure.eigenvalues import top_eigenvalues
-from overparam.measure.footprint import Footprint, pieces
-from overparam.measure.ntk import empirical_kernel, empirical_ntk
+from overparam.measure.kernels.empirical import empirical_kernel, empirical_ntk
+from overparam.measure.kernels.layers.footprint import Footprint, pieces
+from overparam.measure.spectrum.eigenvalues import top_eigenvalues
 from tests.support.kernels import NETWORKS, jacobian_kernel
 
 TIGHT = 400_000  # bytes: the small networks go by several pieces

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.checkpoint import checkpoint
 
-from overparam.measure.ntk import empirical_kernel, empirical_ntk
+from overparam.measure.kernels.empirical import empirical_kernel, empirical_ntk
 from tests.support.kernels import jacobian_kernel
 
 X = torch.randn(7, 6, generator=torch.Generator().manual_seed(0))

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from overparam.measure.infinite import analytic_ntk
-from overparam.measure.kernel_regression import kernel_predictor
-from overparam.measure.kernels import kernel_drift
-from overparam.measure.movement import parameter_movement
-from overparam.measure.ntk import empirical_ntk
+from overparam.foundations.torch_generators import torch_generator
+from overparam.measure.comparison.movement import parameter_movement
+from overparam.measure.kernels.empirical import empirical_ntk
+from overparam.measure.kernels.infinite import analytic_ntk
+from overparam.measure.kernels.regression import kernel_predictor
+from overparam.measure.kernels.similarity import kernel_drift
 from overparam.models.build import build
-from overparam.rng.torch_generators import torch_generator
 from overparam.specs import MLP
 
 F64 = torch.float64

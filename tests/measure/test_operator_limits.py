@@ -6,14 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from overparam.measure.operators import (
-    Curvature,
-    CurvatureOperator,
-    MatrixOperator,
-    dense,
-)
-from overparam.measure.problem import Problem, opened
-from overparam.rng.torch_generators import torch_generator
+from overparam.foundations.torch_generators import torch_generator
+from overparam.measure.problem.problem import Problem, opened
+from overparam.measure.products.operators import Curvature, CurvatureOperator, MatrixOperator, dense
 from tests.support.networks import images, rows, small_cnn, smooth_mlp
 from tests.support.oracles import (
     random_vectors,

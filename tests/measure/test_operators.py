@@ -12,16 +12,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from overparam.measure.losses import LossName, per_example
-from overparam.measure.operators import (
-    CURVATURES,
-    Curvature,
-    CurvatureOperator,
-    output_curvature,
-)
-from overparam.measure.problem import opened
+from overparam.foundations.torch_generators import torch_generator
+from overparam.measure.problem.problem import opened
+from overparam.measure.products.operators import CURVATURES, Curvature, CurvatureOperator, output_curvature
 from overparam.models.build import build
-from overparam.rng.torch_generators import torch_generator
+from overparam.models.losses import LossName, per_example
 from overparam.specs.run import CNN
 from tests.support.networks import images, rows, shaken, small_cnn, smooth_mlp
 from tests.support.oracles import (

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor, nn
 
-from overparam.measure.perturbation import perturbation_curve, scaled_direction
-from overparam.measure.problem import opened
-from overparam.measure.rescaling import rescaled
-from overparam.rng.torch_generators import torch_generator
+from overparam.foundations.torch_generators import torch_generator
+from overparam.measure.problem.problem import opened
+from overparam.measure.sharpness.rescaling import rescaled
+from overparam.measure.sharpness.weight_noise import perturbation_curve, scaled_direction
 
 
 def inputs(count: int, size: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from overparam.measure.operators import CurvatureOperator
-from overparam.measure.problem import opened
-from overparam.measure.second_order import SecondOrder
+from overparam.measure.problem.problem import opened
+from overparam.measure.products.operators import CurvatureOperator
+from overparam.measure.products.second_order import SecondOrder
 from tests.support.networks import rows, shaken
 from tests.support.oracles import (
     assert_close,

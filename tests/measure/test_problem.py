@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from overparam import allocator
-from overparam.measure.problem import Batch, evaluating, opened
+from overparam.foundations import allocator
+from overparam.foundations.torch_generators import torch_generator
+from overparam.measure.problem.problem import Batch, evaluating, opened
 from overparam.models.functional import chosen_parameters
-from overparam.rng.torch_generators import torch_generator
 from tests.support.opened import examples, left_alone, network, refused
 
 # What is measured

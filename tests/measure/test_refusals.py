@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from overparam.measure.eigenvalues import top_eigenvalues
-from overparam.measure.problem import opened
-from overparam.rng.torch_generators import torch_generator
+from overparam.foundations.torch_generators import torch_generator
+from overparam.measure.problem.problem import opened
+from overparam.measure.spectrum.eigenvalues import top_eigenvalues
 from tests.support.opened import examples, left_alone, network, refused
 
 

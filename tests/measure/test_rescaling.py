@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from overparam.measure.rescaling import rescaled
-from overparam.rng.torch_generators import torch_generator
+from overparam.foundations.torch_generators import torch_generator
+from overparam.measure.sharpness.rescaling import rescaled
 
 
 def inputs(*shape: int) -> Tensor:

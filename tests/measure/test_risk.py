@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from overparam.measure.losses import batch_mean, cross_entropy_per_example, mse_per_example
-from overparam.measure.problem import opened
-from overparam.measure.risk import risk
-from overparam.rng.torch_generators import torch_generator
+from overparam.foundations.torch_generators import torch_generator
+from overparam.measure.problem.problem import opened
+from overparam.models.losses import batch_mean, cross_entropy_per_example, mse_per_example
+from overparam.models.risk import risk
 
 
 @given(seed=st.integers(0, 10**6), scale=st.floats(0.01, 60.0))

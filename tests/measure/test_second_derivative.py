@@ -7,12 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import Function
 
-from overparam.measure.eigenvalues import top_eigenvalues
-from overparam.measure.operators import (
-    CurvatureOperator,
-)
-from overparam.measure.problem import opened
-from overparam.rng.torch_generators import torch_generator
+from overparam.foundations.torch_generators import torch_generator
+from overparam.measure.problem.problem import opened
+from overparam.measure.products.operators import CurvatureOperator
+from overparam.measure.spectrum.eigenvalues import top_eigenvalues
 from tests.support.matrices import ends
 from tests.support.networks import Once, rows, shaken
 from tests.support.oracles import assert_close, matrix, random_vectors

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from overparam.measure.flatness import crossing, pac_bayes_sigma, relative_flatness
-from overparam.measure.perturbation import perturbation_curve, scaled_direction
-from overparam.measure.problem import Problem, opened
-from overparam.measure.rescaling import rescaled
-from overparam.measure.sharpness import worst_case_sharpness
-from overparam.rng.torch_generators import torch_generator
+from overparam.foundations.torch_generators import torch_generator
+from overparam.measure.problem.problem import Problem, opened
+from overparam.measure.sharpness.pac_bayes import crossing, pac_bayes_sigma, relative_flatness
+from overparam.measure.sharpness.rescaling import rescaled
+from overparam.measure.sharpness.weight_noise import perturbation_curve, scaled_direction
+from overparam.measure.sharpness.worst_case import worst_case_sharpness
 
 F64 = torch.float64
 

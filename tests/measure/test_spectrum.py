@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from overparam.measure.operators import CURVATURES, Curvature, CurvatureOperator, MatrixOperator, dense
-from overparam.measure.problem import Batch, opened
-from overparam.measure.spectrum import Density, quadrature, spectral_density
+from overparam.foundations.torch_generators import torch_generator
+from overparam.measure.problem.problem import Batch, opened
+from overparam.measure.products.operators import CURVATURES, Curvature, CurvatureOperator, MatrixOperator, dense
+from overparam.measure.spectrum.density import Density, quadrature, spectral_density
 from overparam.models.build import build
-from overparam.rng.torch_generators import torch_generator
 from overparam.specs.run import MLP
 from tests.support.matrices import rotated
 from tests.support.networks import Once, rows, shaken

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from overparam.measure.eigenvalues import top_eigenvalues
-from overparam.measure.problem import Batch, opened
-from overparam.measure.surface import loss_surface
-from overparam.rng.torch_generators import torch_generator
+from overparam.foundations.torch_generators import torch_generator
+from overparam.measure.problem.problem import Batch, opened
+from overparam.measure.sharpness.surface import loss_surface
+from overparam.measure.spectrum.eigenvalues import top_eigenvalues
 
 
 def tanh_net() -> nn.Module:

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor, nn
 
+from overparam.foundations.torch_generators import torch_generator
 from overparam.measure.estimate import Estimate, mean_with_interval
-from overparam.measure.flatness import relative_flatness
-from overparam.measure.operators import CURVATURES, Curvature, CurvatureOperator, MatrixOperator, dense
-from overparam.measure.problem import Batch, opened
-from overparam.measure.trace import Method, hessian_frobenius, hessian_trace, hutchinson, hutchpp, rademacher
+from overparam.measure.problem.problem import Batch, opened
+from overparam.measure.products.operators import CURVATURES, Curvature, CurvatureOperator, MatrixOperator, dense
+from overparam.measure.sharpness.pac_bayes import relative_flatness
+from overparam.measure.spectrum.trace import Method, hessian_frobenius, hessian_trace, hutchinson, hutchpp, rademacher
 from overparam.models.build import build
-from overparam.rng.torch_generators import torch_generator
 from overparam.specs.run import MLP
 from tests.support.networks import Once, rows, shaken
 

@@ -11,15 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from overparam.measure.eigenvalues import Eigenvalues, top_eigenvalues
-from overparam.measure.lanczos import Krylov, seen_ends
-from overparam.measure.losses import LossName
-from overparam.measure.operators import CurvatureOperator, MatrixOperator
-from overparam.measure.problem import CHUNK, Batch, opened
-from overparam.measure.solve import CONFIDENCE, Solve, mixed
-from overparam.measure.warm_start import WARM_STEPS, drawn_subset, warm_vector
+from overparam.foundations.torch_generators import torch_generator
+from overparam.measure.problem.problem import CHUNK, Batch, opened
+from overparam.measure.products.operators import CurvatureOperator, MatrixOperator
+from overparam.measure.spectrum.eigenvalues import Eigenvalues, top_eigenvalues
+from overparam.measure.spectrum.extremes import CONFIDENCE, Solve, mixed
+from overparam.measure.spectrum.lanczos import Krylov, seen_ends
+from overparam.measure.spectrum.warm_start import WARM_STEPS, drawn_subset, warm_vector
 from overparam.models.build import build
-from overparam.rng.torch_generators import torch_generator
+from overparam.models.losses import LossName
 from overparam.specs.run import MLP
 from tests.support.classifiers import exact, examples
 from tests.support.matrices import Form, ends, rotated

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from overparam.measure.sharpness import worst_case_sharpness
-from overparam.rng.torch_generators import torch_generator
+from overparam.foundations.torch_generators import torch_generator
+from overparam.measure.sharpness.worst_case import worst_case_sharpness
 from tests.support.networks import rows, smooth_mlp
 
 F64 = torch.float64

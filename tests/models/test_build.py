@@ -5,10 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from overparam.foundations.torch_generators import torch_generator
 from overparam.models.build import build
-from overparam.rng.torch_generators import torch_generator
 from overparam.specs import CNN, MLP
-from overparam.specs.layers import count_parameters
+from overparam.specs.models.layers import count_parameters
 
 
 @pytest.mark.parametrize(

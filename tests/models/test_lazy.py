@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from overparam.foundations.torch_generators import torch_generator
 from overparam.models.build import build
 from overparam.models.functional import Layout
-from overparam.models.lazy import Lazy, LazyLinearized, as_trained
-from overparam.models.linearized import Anchored, Linearized
-from overparam.rng.torch_generators import torch_generator
+from overparam.models.taylor.lazy import Lazy, LazyLinearized, as_trained
+from overparam.models.taylor.network import Anchored, Linearized
+from overparam.runs.training.loop import train_loop
 from overparam.specs import CNN, MLP, SGD, TrainSpec
 from overparam.specs.run import Activation
-from overparam.training.loop import train_loop
 from tests.support.kernels import jacobian_rows
 from tests.support.opened import examples, network
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from overparam.foundations.torch_generators import torch_generator
 from overparam.models.build import build
-from overparam.models.derivative import derivative_along, twice_backward
 from overparam.models.functional import Layout
-from overparam.models.linearize import linearize
-from overparam.models.linearized import Linearized
-from overparam.rng.torch_generators import torch_generator
+from overparam.models.taylor.derivative import derivative_along, twice_backward
+from overparam.models.taylor.function import linearize
+from overparam.models.taylor.network import Linearized
 from overparam.specs import MLP
 from overparam.specs.run import Activation
 from tests.support.kernels import Recurrent, Residual, Tied, Transformer, jacobian_rows

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from overparam.foundations.torch_generators import torch_generator
 from overparam.models.build import build
 from overparam.models.masks import Mask, density, magnitude_mask, masked, prunable, random_mask, regrown, shuffled_mask
-from overparam.rng.torch_generators import torch_generator
 from overparam.specs import CNN, MLP
-from overparam.specs.layers import erdos_renyi_counts
+from overparam.specs.models.layers import erdos_renyi_counts
 
 Weights = dict[str, Tensor]
 # Frankle & Carbin (2019): rounds → percent of LeNet-300-100 that is left, by 20 % per layer and 10 % of the last.

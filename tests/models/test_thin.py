@@ -5,13 +5,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from overparam.measure.eigenvalues import top_eigenvalues
-from overparam.measure.movement import parameter_movement
-from overparam.measure.ntk import empirical_ntk
+from overparam.foundations.torch_generators import torch_generator
+from overparam.measure.comparison.movement import parameter_movement
+from overparam.measure.kernels.empirical import empirical_ntk
+from overparam.measure.spectrum.eigenvalues import top_eigenvalues
 from overparam.models.build import build
 from overparam.models.masks import Mask, magnitude_mask, masked
 from overparam.models.thin import thin
-from overparam.rng.torch_generators import torch_generator
 from overparam.specs import CNN, MLP
 
 

@@ -4,11 +4,11 @@ from functools import cache
 
 import polars as pl
 
-from overparam.analyse.claims import judge
+from overparam.claims.verdict import judge
+from overparam.foundations.numpy_generators import numpy_generator
 from overparam.report.render import StudyResult
-from overparam.rng.numpy_generators import numpy_generator
-from overparam.specs import Design, Study
-from overparam.studies import STUDIES
+from overparam.studies.catalogue import STUDIES
+from overparam.studies.study import Design, Study
 
 
 def smoke(background: str = "b") -> tuple[Study, Design]:

@@ -2,9 +2,10 @@
 
 import polars as pl
 
-from overparam.analyse.frame import Reading, level_text
-from overparam.specs import Cell, Eigenvalues, Measured, Noise, SpectralDensity, Surface
+from overparam.claims.sample import Reading, level_text
+from overparam.probes.every import Eigenvalues, Measured, Noise, SpectralDensity, Surface
 from overparam.studies.loss_landscape import LOSS_LANDSCAPE
+from overparam.studies.study import Cell
 
 DESIGN = LOSS_LANDSCAPE.designs["smoke"]
 FACTOR = "size of a batch"

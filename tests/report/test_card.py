@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from overparam.measure.card import sharpness_report
+from overparam.measure.sharpness.card import sharpness_report
 from overparam.report.card import card_page, lower_bound
 
 

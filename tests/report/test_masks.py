@@ -10,11 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from numpy.typing import NDArray
 
-from overparam.analyse.frame import Reading, level_text
-from overparam.report.drawing import Material
-from overparam.report.masks import masks
-from overparam.specs import Cell, MaskProfile
+from overparam.claims.sample import Reading, level_text
+from overparam.probes.mask_profile import MaskProfile
+from overparam.report.figures.drawing import Material
+from overparam.report.figures.masks import masks
 from overparam.studies.lottery_ticket import LOTTERY_TICKET
+from overparam.studies.study import Cell
 
 DESIGN = LOTTERY_TICKET.designs["smoke"]
 LEVELS = np.array([70.0, 50.0, 30.0, 20.0, 10.0, 5.0])

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from matplotlib.container import ErrorbarContainer
 
-from overparam.analyse.claims import judge
-from overparam.report.drawing import geometric
-from overparam.report.landscape import landscape_drawings
-from overparam.report.measurements import claimed_arms, correlated, readings_json
+from overparam.claims.verdict import judge
+from overparam.foundations.numpy_generators import numpy_generator
+from overparam.report.figures.drawing import geometric
+from overparam.report.figures.every import landscape_drawings
+from overparam.report.readings import claimed_arms, correlated, readings_json
 from overparam.report.render import StudyResult, render
-from overparam.rng.numpy_generators import numpy_generator
 from overparam.studies.batch_size import BATCH_SIZE
 from overparam.studies.loss_landscape import LOSS_LANDSCAPE
 from tests.report.material import DESIGN, FACTOR, everything

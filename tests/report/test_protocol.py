@@ -2,8 +2,9 @@
 
 from overparam.identity import run_id
 from overparam.report.protocol import by_arm, flat, shared
-from overparam.specs import MLP, SGD, Arm, DataSpec, Design, Level, RunSpec, TrainSpec
+from overparam.specs import MLP, SGD, DataSpec, RunSpec, TrainSpec
 from overparam.specs.pruning import controls, iterative_pruning
+from overparam.studies.study import Arm, Design, Level
 
 TRAIN = TrainSpec(optimizer=SGD(lr=0.1), batch_size=32, epochs=1)
 DENSE = RunSpec(data=DataSpec(name="digits"), model=MLP(width=16), train=TRAIN)

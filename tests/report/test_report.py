@@ -15,11 +15,12 @@ from matplotlib.collections import PathCollection
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
-from overparam.report import numbers, tables
-from overparam.report.effects import effects_figure
-from overparam.report.figures import PANELS, draw_panel, inline, legend_keys, level_places, sweep_figure, to_svg
+from overparam.claims.estimand import Difference, Every, Point
+from overparam.report import tables
+from overparam.report import written as numbers
+from overparam.report.figures.effects import effects_figure
+from overparam.report.figures.sweep import PANELS, draw_panel, inline, legend_keys, level_places, sweep_figure, to_svg
 from overparam.report.render import render
-from overparam.specs import Difference, Every, Point
 from tests.report.made_up import result, smoke
 
 EVIL = '<script>alert("x")</script> & co'

@@ -12,17 +12,18 @@ import polars as pl
 import pytest
 from matplotlib.axes import Axes
 
-from overparam.analyse.frame import sample
-from overparam.analyse.intervals import t_interval
-from overparam.report.drawing import Drawing, Material, geometric
-from overparam.report.exponents import scaling_of, written
-from overparam.report.figures import to_svg
+from overparam.claims.estimand import Slope
+from overparam.claims.intervals import t_interval
+from overparam.claims.sample import sample
+from overparam.foundations.numpy_generators import numpy_generator
+from overparam.report.figures.drawing import Drawing, Material, geometric
+from overparam.report.figures.exponents import scaling_of, written
+from overparam.report.figures.scaling import scaling, scalings
+from overparam.report.figures.sweep import to_svg
 from overparam.report.render import StudyResult, render
-from overparam.report.scaling import scaling, scalings
-from overparam.rng.numpy_generators import numpy_generator
-from overparam.specs import Panel, Slope
 from overparam.studies.batch_size import BATCH_SIZE
 from overparam.studies.loss_landscape import LOSS_LANDSCAPE
+from overparam.studies.study import Panel
 from tests.report.material import DESIGN, FACTOR, everything
 
 LEVELS = [8.0, 32.0, 128.0, 1297.0]

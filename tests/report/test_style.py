@@ -3,7 +3,7 @@
 import pytest
 from matplotlib.figure import Figure
 
-from overparam.report.style import log_scale, looks
+from overparam.report.figures.style import log_scale, looks
 
 
 @pytest.mark.parametrize(

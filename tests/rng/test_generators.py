@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from overparam.rng.numpy_generators import numpy_generator
-from overparam.rng.torch_generators import torch_generator
+from overparam.foundations.numpy_generators import numpy_generator
+from overparam.foundations.torch_generators import torch_generator
 
 
 def test_pinned_numpy_numbers() -> None:

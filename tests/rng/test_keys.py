@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from overparam.rng.keys import key
+from overparam.foundations.keys import key
 
 PINNED = [
     ((0, "init"), 8614139081179300807),
@@ -46,6 +46,6 @@ def test_type_and_division_of_a_purpose_matter() -> None:
 
 def test_keys_do_not_depend_on_the_process() -> None:
     """Unlike `hash`, which is salted."""
-    code = "from overparam.rng.keys import key; print(key(0, 'order', 1))"
+    code = "from overparam.foundations.keys import key; print(key(0, 'order', 1))"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert int(output) == key(0, "order", 1)

@@ -8,16 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from overparam.foundations.torch_generators import torch_generator
 from overparam.models.build import build
-from overparam.rng.torch_generators import torch_generator
 from overparam.specs import CNN, MLP
-from overparam.specs.layers import (
-    Shape,
-    erdos_renyi_counts,
-    pruned_count,
-    rates_by_name,
-    weight_shapes,
-)
+from overparam.specs.models.layers import Shape, erdos_renyi_counts, pruned_count, rates_by_name, weight_shapes
 
 NAMES = ["1.weight", "3.weight", "5.weight"]
 

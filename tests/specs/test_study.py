@@ -7,29 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from overparam.claims.estimand import Concordance, Difference, Every, Mean, Peak, PeakPlace, Point, Slope
 from overparam.identity import run_id
-from overparam.specs import (
-    MLP,
-    SGD,
-    Arm,
-    Claim,
-    Concordance,
-    DataSpec,
-    Design,
-    Difference,
-    Every,
-    Level,
-    Mean,
-    Panel,
-    Peak,
-    PeakPlace,
-    Point,
-    RunSpec,
-    Slope,
-    TrainSpec,
-)
-from overparam.specs.study import level_text
-from overparam.studies import STUDIES
+from overparam.specs import MLP, SGD, DataSpec, RunSpec, TrainSpec
+from overparam.studies.catalogue import STUDIES
+from overparam.studies.study import Arm, Claim, Design, Level, Panel, level_text
 
 
 def spec(batch_size: int) -> RunSpec:

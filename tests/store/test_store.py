@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overparam import paths
+from overparam.foundations import paths
+from overparam.foundations.environment import differences, environment, numeric, vector_capability
 from overparam.identity import RunId
-from overparam.store import store as module
+from overparam.runs import store as module
+from overparam.runs.store import Store, StoreError
 from overparam.store.digests import digest_arrays
-from overparam.store.provenance import differences, environment, numeric, vector_capability
-from overparam.store.store import Store, StoreError
 
 ID = RunId("ab" + "0" * 30)
 STATES = {0: {"w": np.arange(4, dtype=np.float32)}, 7: {"w": np.ones(4, dtype=np.float32)}}

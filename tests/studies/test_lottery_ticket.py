@@ -6,19 +6,20 @@ from typing import Any
 
 import pytest
 
-from overparam.execution import Execution
-from overparam.experiments import experiment, of_specs
 from overparam.identity import run_id
-from overparam.laboratory import plan_of, run
+from overparam.lab.experiment import experiment, of_specs
+from overparam.lab.laboratory import plan_of, run
 from overparam.models.masks import density
-from overparam.overrides import OverrideError
-from overparam.runs import read
-from overparam.specs import MLP, SGD, Arm, DataSpec, Design, Level, Magnitude, RandomMask, Rewind, RunSpec, TrainSpec
+from overparam.runs.execution import Execution
+from overparam.runs.run import read
+from overparam.specs import MLP, SGD, DataSpec, Magnitude, RandomMask, Rewind, RunSpec, TrainSpec
+from overparam.specs.overrides import OverrideError
 from overparam.specs.pruning import controls, iterative_pruning, one_shot, shares_pruned, total, weights_left
 from overparam.studies.lottery_ticket import LOTTERY_TICKET
 from overparam.studies.lottery_ticket.arms import CONTROLS, TICKET, by_density, sizes_of
 from overparam.studies.lottery_ticket.claims import beats_every_control
 from overparam.studies.lottery_ticket.designs import LENET_CONTROLLED, lenet
+from overparam.studies.study import Arm, Design, Level
 
 DENSE = RunSpec(
     data=DataSpec(name="digits", num_train=200, num_test=100),
@@ -180,7 +181,7 @@ def test_a_second_run_of_the_study_trains_nothing(tmp_path: Path, monkeypatch: p
     chain = iterative_pruning(DENSE, [0.5, 0.5])
     assert all(isinstance(each.init, Rewind) and each.init.of == DENSE for each in chain[1:])
     run(chain, store=tmp_path, workers=1)
-    monkeypatch.setattr("overparam.laboratory.open_backend", None)
+    monkeypatch.setattr("overparam.lab.laboratory.open_backend", None)
     frame = run(chain, store=tmp_path, workers=1).frame()
     assert len(frame) == 3 and all(math.isfinite(value) for value in frame["test_accuracy"])
 

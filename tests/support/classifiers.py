@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from overparam.measure.losses import LossName
-from overparam.measure.operators import Curvature, CurvatureOperator, dense
-from overparam.measure.problem import Batch, opened
+from overparam.foundations.torch_generators import torch_generator
+from overparam.measure.problem.problem import Batch, opened
+from overparam.measure.products.operators import Curvature, CurvatureOperator, dense
 from overparam.models.build import build
-from overparam.rng.torch_generators import torch_generator
+from overparam.models.losses import LossName
 from overparam.specs.run import MLP
 
 F64 = torch.float64

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from overparam.analyse.peak import Values
-from overparam.rng.numpy_generators import numpy_generator
+from overparam.claims.peak import Values
+from overparam.foundations.numpy_generators import numpy_generator
 
 LEVELS = 10
 PLACES = np.linspace(0.0, 1.0, LEVELS)  # all in standard deviations of a run

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from overparam.measure.eigenvalues import Eigenvalues, top_eigenvalues
-from overparam.rng.torch_generators import torch_generator
+from overparam.foundations.torch_generators import torch_generator
+from overparam.measure.spectrum.eigenvalues import Eigenvalues, top_eigenvalues
 
 F64 = torch.float64
 

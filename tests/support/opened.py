@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from overparam.measure.problem import Batch, opened
-from overparam.rng.torch_generators import torch_generator
+from overparam.foundations.torch_generators import torch_generator
+from overparam.measure.problem.problem import Batch, opened
 
 
 def examples(count: int = 30, inputs: int = 5, classes: int = 3, seed: int = 0) -> Batch:

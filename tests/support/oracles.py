@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from overparam.measure.losses import LossName, per_example
-from overparam.measure.operators import Curvature, CurvatureOperator, dense
-from overparam.measure.problem import evaluating, opened
-from overparam.measure.second_order import SecondOrder
-from overparam.rng.torch_generators import torch_generator
+from overparam.foundations.torch_generators import torch_generator
+from overparam.measure.problem.problem import evaluating, opened
+from overparam.measure.products.operators import Curvature, CurvatureOperator, dense
+from overparam.measure.products.second_order import SecondOrder
+from overparam.models.losses import LossName, per_example
 
 F64 = torch.float64
 

@@ -1,25 +1,20 @@
 """One of each probe, small, in every setting that takes a path of its own: `ALL` are those of curvature."""
 
-from overparam.specs import (
-    AnalyticKernel,
-    Connectivity,
-    EarlyStop,
+from overparam.probes.connectivity import Connectivity
+from overparam.probes.early_stop import EarlyStop
+from overparam.probes.every import (
     Eigenvalues,
-    Fitted,
-    Linearization,
-    MaskProfile,
     Measured,
-    Movement,
     Noise,
     RelativeFlatness,
     SpectralDensity,
     Surface,
-    TangentKernel,
-    Taylor,
     Trace,
-    TraceRegression,
     WorstCase,
 )
+from overparam.probes.fitted import Fitted
+from overparam.probes.kernel import AnalyticKernel, Linearization, Movement, TangentKernel, Taylor, TraceRegression
+from overparam.probes.mask_profile import MaskProfile
 
 ALL: tuple[Measured, ...] = (
     Eigenvalues(num_examples=50),

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from overparam.models.build import build
+from overparam.runs.training.gradients import _by_autograd, gradient_of, plain_layers
+from overparam.runs.training.loop import rows_of, train_loop
+from overparam.runs.training.optim import build_optimizer, update_of
 from overparam.specs import CNN, MLP, SGD, TrainSpec
-from overparam.training.gradients import _by_autograd, gradient_of, plain_layers
-from overparam.training.loop import rows_of, train_loop
-from overparam.training.optim import build_optimizer, update_of
 
 SPEC = TrainSpec(optimizer=SGD(lr=0.05), batch_size=100, epochs=1)
 
@@ -102,9 +102,9 @@ def test_a_run_agrees_with_one_by_autograd(
             losses.append(moment.last_loss)
             touch(model)
         final.append([*(p.detach().clone() for p in model.parameters()), torch.tensor(losses)])
-        monkeypatch.setattr("overparam.training.gradients.gradient_of", _by_autograd)
-        monkeypatch.setattr("overparam.training.loop.update_of", lambda optimizer: optimizer.step)
-        monkeypatch.setattr("overparam.training.loop.rows_of", lambda x: lambda chosen: x[chosen])
+        monkeypatch.setattr("overparam.runs.training.gradients.gradient_of", _by_autograd)
+        monkeypatch.setattr("overparam.runs.training.loop.update_of", lambda optimizer: optimizer.step)
+        monkeypatch.setattr("overparam.runs.training.loop.rows_of", lambda x: lambda chosen: x[chosen])
     assert all(torch.equal(a, b) for a, b in zip(*final, strict=True))
 
 

@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from overparam.measure.risk import Risk, risk
+from overparam.foundations.torch_generators import torch_generator
 from overparam.models.build import build
-from overparam.rng.torch_generators import torch_generator
+from overparam.models.risk import Risk, risk
+from overparam.runs.training.loop import Moment, train_loop
+from overparam.runs.training.state import State, state_from_arrays
+from overparam.runs.training.status import status_of
 from overparam.specs import CNN, SGD, Adam, TrainSpec
-from overparam.training.loop import Moment, train_loop
-from overparam.training.state import State, state_from_arrays
-from overparam.training.status import status_of
 
 N = 50
 GENERATOR = torch_generator(0, "data")

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from overparam.measure.risk import risk
-from overparam.rng.torch_generators import torch_generator
+from overparam.foundations.torch_generators import torch_generator
+from overparam.models.risk import risk
+from overparam.runs.training.loop import train_loop
+from overparam.runs.training.solve import descended, least_squares, solve
 from overparam.specs import SGD, TrainSpec
-from overparam.training.loop import train_loop
-from overparam.training.solve import descended, least_squares, solve
 
 Draw = Callable[..., Tensor]
 

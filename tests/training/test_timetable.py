@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from overparam.runs.training.timetable import Timetable
 from overparam.specs import SGD, TrainSpec
-from overparam.training.timetable import Timetable
 
 
 def table(num_train: int, batch_size: int, **length: object) -> Timetable:

@@ -17,9 +17,9 @@ from typing import BinaryIO
 
 import numpy as np
 
-from overparam import paths
 from overparam.data.check import dataset
 from overparam.data.types import Array, Dataset
+from overparam.foundations import paths
 
 DECODER_VERSION = 3  # raised when a reader's output changes
 PARTS = ("train_x", "train_y", "test_x", "test_y")

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overparam.data.types import DataError
-from overparam.rng.numpy_generators import numpy_generator
+from overparam.foundations.numpy_generators import numpy_generator
 from overparam.store.digests import digest_arrays
 
 Indices = NDArray[np.int64]

@@ -9,18 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
-from overparam import paths
-from overparam.data import mnist1d
-from overparam.data.arrays import read_npz
 from overparam.data.cache import DECODER_VERSION, decoded, fingerprint
 from overparam.data.corrupt import Indices, digest_noise, select_balanced, select_first, wrong_labels
-from overparam.data.embedded import DIGITS_FILE, read_digits
-from overparam.data.folder import image_files, read_folder
-from overparam.data.originals import read_cifar10, read_mnist
-from overparam.data.parquet import is_jpeg, read_parquet
+from overparam.data.readers import mnist1d
+from overparam.data.readers.arrays import read_npz
+from overparam.data.readers.digits import DIGITS_FILE, read_digits
+from overparam.data.readers.folder import image_files, read_folder
+from overparam.data.readers.originals import read_cifar10, read_mnist
+from overparam.data.readers.parquet import is_jpeg, read_parquet
 from overparam.data.types import Array, DataError, Dataset, Examples, Sizes, Split
-from overparam.explain import closest
+from overparam.foundations import paths
 from overparam.identity import digest_text
+from overparam.specs.explain import closest
 from overparam.specs.run import DataSpec
 
 EMBEDDED = ("digits", "mnist1d")

@@ -8,10 +8,10 @@ import torch
 from scipy.special import stdtrit
 from torch import Tensor, nn
 
+from overparam.foundations.torch_generators import torch_generator
 from overparam.measure.estimate import Estimate
-from overparam.measure.problem import Data, Loss, opened
-from overparam.measure.subset import restricted
-from overparam.rng.torch_generators import torch_generator
+from overparam.measure.problem.problem import Data, Loss, opened
+from overparam.measure.problem.subset import restricted
 
 
 @dataclass(frozen=True, kw_only=True)

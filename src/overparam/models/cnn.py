@@ -6,7 +6,7 @@ Images (C, H, W) use two-dimensional convolutions, signals (L,) one-dimensional 
 from torch import Tensor, nn
 
 from overparam.models.activations import activation
-from overparam.specs.layers import HIDDEN, channels_and_spatial
+from overparam.specs.models.layers import HIDDEN, channels_and_spatial
 from overparam.specs.run import CNN
 
 

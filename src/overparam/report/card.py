@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from overparam.report import numbers
+from overparam.foundations.version import __version__
+from overparam.report import written as numbers
 from overparam.report.templates import environment
-from overparam.version import __version__
 
 
 def card_page(record: Mapping[str, Any], title: str) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from overparam.identity import run_id
 from overparam.specs.run import RunSpec
-from overparam.specs.study import Arm, Design
+from overparam.studies.study import Arm, Design
 
 HIDDEN = ("kind", "semantics")
 

@@ -12,22 +12,24 @@ from jinja2 import Template
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from overparam.analyse.claims import Verdict
-from overparam.analyse.frame import Reading
-from overparam.finite import finite
-from overparam.report import exponents, numbers, protocol, tables
-from overparam.report.drawing import Material
-from overparam.report.effects import drawable, effects_figure
-from overparam.report.figures import inline, sweep_figure, to_png, to_svg
-from overparam.report.landscape import landscape_drawings
-from overparam.report.measurements import correlated, readings_json
-from overparam.report.remarks import remarks
-from overparam.report.scaling import scaling, scalings
+from overparam.claims.sample import Reading
+from overparam.claims.verdict import Verdict
+from overparam.foundations.json_values import finite
+from overparam.foundations.version import __version__
+from overparam.report import protocol, tables
+from overparam.report import written as numbers
+from overparam.report.figures import exponents
+from overparam.report.figures.drawing import Material
+from overparam.report.figures.effects import drawable, effects_figure
+from overparam.report.figures.every import landscape_drawings
+from overparam.report.figures.least_squares import least_squares
+from overparam.report.figures.remarks import remarks
+from overparam.report.figures.scaling import scaling, scalings
+from overparam.report.figures.sweep import inline, sweep_figure, to_png, to_svg
+from overparam.report.readings import correlated, readings_json
 from overparam.report.templates import environment
-from overparam.report.theory import least_squares
-from overparam.specs.study import Preset, Study
-from overparam.store.store import replace_bytes
-from overparam.version import __version__
+from overparam.runs.store import replace_bytes
+from overparam.studies.study import Preset, Study
 
 SCHEMA_VERSION = 1
 

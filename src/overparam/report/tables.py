@@ -5,11 +5,11 @@ from typing import Any
 
 import polars as pl
 
-from overparam.analyse.claims import Verdict
-from overparam.analyse.frame import level_text
-from overparam.analyse.intervals import Interval, t_interval
+from overparam.claims.intervals import Interval, t_interval
+from overparam.claims.sample import level_text
+from overparam.claims.verdict import Verdict
 from overparam.report.tex import escape
-from overparam.specs.study import Design
+from overparam.studies.study import Design
 
 METRICS = ("test_accuracy", "train_accuracy", "gap", "train_loss", "test_loss")
 EARLY = ("early_stop_accuracy", "early_stop_step")  # of designs with such a probe

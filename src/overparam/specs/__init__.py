@@ -1,35 +1,5 @@
-"""Frozen, validated descriptions of runs and studies."""
+"""Frozen, validated descriptions of runs."""
 
-from overparam.specs.connectivity_probe import Connectivity as Connectivity
-from overparam.specs.early_stop_probe import EarlyStop as EarlyStop
-from overparam.specs.estimand import Concordance as Concordance
-from overparam.specs.estimand import Difference as Difference
-from overparam.specs.estimand import Every as Every
-from overparam.specs.estimand import Mean as Mean
-from overparam.specs.estimand import Metric as Metric
-from overparam.specs.estimand import Peak as Peak
-from overparam.specs.estimand import PeakPlace as PeakPlace
-from overparam.specs.estimand import Point as Point
-from overparam.specs.estimand import Slope as Slope
-from overparam.specs.fit_probe import Fitted as Fitted
-from overparam.specs.kernel_probe import AnalyticKernel as AnalyticKernel
-from overparam.specs.kernel_probe import KernelProbe as KernelProbe
-from overparam.specs.kernel_probe import Linearization as Linearization
-from overparam.specs.kernel_probe import Movement as Movement
-from overparam.specs.kernel_probe import TangentKernel as TangentKernel
-from overparam.specs.kernel_probe import Taylor as Taylor
-from overparam.specs.kernel_probe import TraceRegression as TraceRegression
-from overparam.specs.mask_probe import MaskProfile as MaskProfile
-from overparam.specs.probe import Eigenvalues as Eigenvalues
-from overparam.specs.probe import Measured as Measured
-from overparam.specs.probe import Noise as Noise
-from overparam.specs.probe import Probe as Probe
-from overparam.specs.probe import Probing as Probing
-from overparam.specs.probe import RelativeFlatness as RelativeFlatness
-from overparam.specs.probe import SpectralDensity as SpectralDensity
-from overparam.specs.probe import Surface as Surface
-from overparam.specs.probe import Trace as Trace
-from overparam.specs.probe import WorstCase as WorstCase
 from overparam.specs.run import CNN as CNN
 from overparam.specs.run import MLP as MLP
 from overparam.specs.run import SGD as SGD
@@ -44,11 +14,3 @@ from overparam.specs.run import RunSpec as RunSpec
 from overparam.specs.run import SameSigns as SameSigns
 from overparam.specs.run import ShuffledMask as ShuffledMask
 from overparam.specs.run import TrainSpec as TrainSpec
-from overparam.specs.study import Arm as Arm
-from overparam.specs.study import Cell as Cell
-from overparam.specs.study import Claim as Claim
-from overparam.specs.study import Design as Design
-from overparam.specs.study import Level as Level
-from overparam.specs.study import Panel as Panel
-from overparam.specs.study import Preset as Preset
-from overparam.specs.study import Study as Study

@@ -1,1 +1,1 @@
-"""Where finished runs live: content-addressed, append-only, verified on reading. Torch-free."""
+"""Digests of arrays."""

@@ -1,7 +1,7 @@
 """Does a small SGD batch generalize better than a large one, and does that survive the controls?"""
 
-from overparam.specs import Study
 from overparam.studies.batch_size.designs import DESIGNS
+from overparam.studies.study import Study
 
 BATCH_SIZE = Study(
     name="batch_size",

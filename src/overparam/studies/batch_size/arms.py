@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from overparam.specs import CNN, MLP, SGD, Adam, Arm, DataSpec, Level, RunSpec, TrainSpec
+from overparam.specs import CNN, MLP, SGD, Adam, DataSpec, RunSpec, TrainSpec
+from overparam.studies.study import Arm, Level
 
 Rates = Mapping[int, float]  # batch size → learning rate
 Model = MLP | CNN

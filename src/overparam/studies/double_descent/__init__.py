@@ -1,7 +1,7 @@
 """Does the test error fall, rise and fall again with width, and what makes it?"""
 
-from overparam.specs import Study
 from overparam.studies.double_descent.designs import DESIGNS
+from overparam.studies.study import Study
 
 DOUBLE_DESCENT = Study(
     name="double_descent",

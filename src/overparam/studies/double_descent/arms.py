@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 
-from overparam.specs import CNN, MLP, SGD, Arm, DataSpec, Level, RunSpec, TrainSpec
+from overparam.specs import CNN, MLP, SGD, DataSpec, RunSpec, TrainSpec
 from overparam.studies.double_descent.claims import CLEAN, CNN_ARM, EPOCHS, EQUAL_LOSS, NOISY, PAPER, PUBLISHED, SAMPLES
+from overparam.studies.study import Arm, Level
 
 WRONG = 0.15
 N_SIGNALS, N_VAL = 4000, 1000  # validation labels are all right; only the early-stopped value looks at them

@@ -1,7 +1,7 @@
 """Does a large batch find sharper minima, beyond what its train loss explains?"""
 
-from overparam.specs import Study
 from overparam.studies.loss_landscape.designs import DESIGNS
+from overparam.studies.study import Study
 
 LOSS_LANDSCAPE = Study(
     name="loss_landscape",

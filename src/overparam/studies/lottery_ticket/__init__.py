@@ -1,7 +1,7 @@
 """Is it the mask, the initial weights or both that let a small part of a network train as well as the whole?"""
 
-from overparam.specs import Study
 from overparam.studies.lottery_ticket.designs import DESIGNS
+from overparam.studies.study import Study
 
 LOTTERY_TICKET = Study(
     name="lottery_ticket",

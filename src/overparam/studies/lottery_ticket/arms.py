@@ -4,9 +4,10 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from overparam.specs import Arm, Level, RunSpec
-from overparam.specs.layers import weight_shapes
+from overparam.specs import RunSpec
+from overparam.specs.models.layers import weight_shapes
 from overparam.specs.pruning import Rates, controls, iterative_pruning, shares_pruned, total, weights_left
+from overparam.studies.study import Arm, Level
 
 TICKET, ONE_SHOT = "ticket", "one_shot"
 CONTROLS = ("reinit", "signs", "shuffled", "ratios", "random", ONE_SHOT)

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 
-from overparam.specs import Arm, Level, RunSpec
+from overparam.specs import RunSpec
 from overparam.studies.lottery_ticket.arms import CONTROLS, DENSE, TICKET, TITLES, TUNED, Ladder, arm_name
+from overparam.studies.study import Arm, Level
 
 GRID = (3e-4, 6e-4, 1.2e-3, 2.4e-3, 4.8e-3)
 # Highest mean validation accuracy of two pilot seeds, LeNet-300-100 at 13.5 %, 6,000 steps:

@@ -1,7 +1,7 @@
 """Do wide networks train as their tangent kernel would, and how much of what they learn does the kernel explain?"""
 
-from overparam.specs import Study
 from overparam.studies.ntk_regime.designs import DESIGNS
+from overparam.studies.study import Study
 
 NTK_REGIME = Study(
     name="ntk_regime",

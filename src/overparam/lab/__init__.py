@@ -1,0 +1,1 @@
+"""The laboratory: plan, carry out, judge, report."""

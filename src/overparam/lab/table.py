@@ -1,0 +1,121 @@
+"""The table of an experiment: one row per cell and seed, from what the store holds. Torch-free."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import polars as pl
+
+from overparam.claims.sample import Reading, level_text
+from overparam.foundations.environment import numeric
+from overparam.identity import RunId, run_id
+from overparam.lab.experiment import Experiment
+from overparam.probes.every import Measured, probe_id
+from overparam.runs.execution import Execution
+from overparam.runs.store import Store
+from overparam.runs.verified import stored
+from overparam.specs import RunSpec
+from overparam.studies.study import Cell
+
+
+def frame_of(item: Experiment, execution: Execution) -> pl.DataFrame:
+    """One row per cell and seed; a run that is not in the store has status "missing"."""
+    records = {identity: _record(spec, identity, execution) for identity, spec in _distinct(item.specs)}
+    metrics = _metrics(item)
+    rows = [
+        {
+            "arm": cell.arm,
+            "level": level_text(cell.level),
+            "level_value": None if isinstance(cell.level, str) else float(cell.level),
+            "seed": cell.seed,
+            "lr": cell.spec.train.optimizer.lr,
+            **records[run_id(cell.spec)],
+            **_measured(item, cell, execution),
+        }
+        for cell in item.cells
+    ]
+    return pl.DataFrame(rows, schema={**FRAME_SCHEMA, **dict.fromkeys(metrics, pl.Float64)})
+
+
+def _metrics(item: Experiment) -> list[str]:
+    """Columns that the design's probes add, each once."""
+    return list(dict.fromkeys(name for each in item.design.probings for name in each.probe.columns))
+
+
+def _measured(item: Experiment, cell: Cell, execution: Execution) -> dict[str, float | None]:
+    """What the probes of a cell found at the end of its run; null where it is not measured."""
+    found: dict[str, float | None] = {"probe_seconds": 0.0}
+    store, identity = Store(execution.store), run_id(cell.spec)
+    for probe in item.design.probes_of(cell):
+        if store.has_measurement(identity, probe_id(probe)):
+            record = store.measurement(identity, probe_id(probe))
+            found |= dict.fromkeys(probe.columns) | _converged(record["rows"], probe.columns)
+            found["probe_seconds"] = (found["probe_seconds"] or 0.0) + record["seconds"]
+    return found
+
+
+def _converged(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> dict[str, float | None]:
+    """Values at the end of a run; none where the run diverged or a solve did not converge."""
+    usable = rows and rows[-1].get("status") != "max_products"
+    return {name: rows[-1][name] for name in columns} if usable else {}
+
+
+def readings_of(item: Experiment, execution: Execution) -> tuple[Reading, ...]:
+    """All measurements of an experiment's cells that are in the store."""
+    return tuple(
+        Reading(cell.arm, level_text(cell.level), cell.seed, cell.spec, probe, tuple(rows))
+        for cell in item.cells
+        for probe in item.design.probes_of(cell)
+        if (rows := rows_of_probe(cell.spec, probe, execution))
+    )
+
+
+def rows_of_probe(spec: RunSpec, probe: Measured, execution: Execution) -> list[dict[str, Any]]:
+    """What a probe found at each of its steps; empty if it was not taken or the run diverged."""
+    store, identity = Store(execution.store), run_id(spec)
+    if not store.has_measurement(identity, probe_id(probe)):
+        return []
+    rows: list[dict[str, Any]] = store.measurement(identity, probe_id(probe))["rows"]
+    return rows
+
+
+def _distinct(specs: Iterable[RunSpec]) -> Iterable[tuple[RunId, RunSpec]]:
+    return {run_id(spec): spec for spec in specs}.items()
+
+
+def _record(spec: RunSpec, identity: RunId, execution: Execution) -> dict[str, Any]:
+    store = Store(execution.store)
+    if not store.has(identity):
+        return {"run_id": identity, "status": "missing"}
+    result = stored(spec, execution)
+    final = result["final"]
+    both = final["train_accuracy"], final["test_accuracy"]
+    gap = None if None in both else both[0] - both[1]
+    numbers = {name: result[name] for name in ("status", "steps", "epochs", "seconds", "num_train", "num_test")}
+    risks = {name: final[name] for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy")}
+    origin = {"data_digest": result["data_digest"], "environment": numeric(result["environment"])}
+    return {"run_id": identity, **numbers, **risks, "gap": gap, **origin, "mixed": "; ".join(result.get("mixed", ()))}
+
+
+FRAME_SCHEMA: dict[str, Any] = {
+    "arm": pl.String,
+    "level": pl.String,
+    "level_value": pl.Float64,
+    "seed": pl.Int64,
+    "lr": pl.Float64,
+    "run_id": pl.String,
+    "status": pl.String,
+    "train_loss": pl.Float64,
+    "train_accuracy": pl.Float64,
+    "test_loss": pl.Float64,
+    "test_accuracy": pl.Float64,
+    "gap": pl.Float64,
+    "steps": pl.Int64,
+    "epochs": pl.Float64,
+    "seconds": pl.Float64,
+    "probe_seconds": pl.Float64,
+    "num_train": pl.Int64,
+    "num_test": pl.Int64,
+    "data_digest": pl.String,
+    "environment": pl.String,
+    "mixed": pl.String,
+}

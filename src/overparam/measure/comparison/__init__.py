@@ -1,0 +1,1 @@
+"""Two networks, or two masks, side by side."""

@@ -1,0 +1,169 @@
+"""The loss along the straight path between two trained networks."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from overparam.measure.problem.refusals import refuse_non_finite
+from overparam.models.losses import LossName
+from overparam.models.risk import CHUNK, risk
+
+State = nn.Module | Mapping[str, Tensor]
+Statistics = Literal["reestimate", "interpolate"]
+
+
+@dataclass(frozen=True)
+class Barrier:
+    """Risks at `θ(α) = (1−α) θ_a + α θ_b`, and how far they rise above the chord between the ends.
+
+    `alphas`, `losses` and `errors` (1 − accuracy) are float64 of shape (points,) on the CPU.
+    """
+
+    alphas: Tensor
+    losses: Tensor
+    errors: Tensor
+    loss_barrier: float
+    error_barrier: float
+
+
+def loss_barrier(
+    model: nn.Module,
+    a: State,
+    b: State,
+    data: tuple[Tensor, Tensor],
+    loss: LossName = "cross_entropy",
+    *,
+    points: int = 11,
+    statistics: Statistics = "reestimate",
+) -> Barrier:
+    """`max_α L(α) − ((1−α) L(0) + α L(1))` on an even grid of `points` α from 0 to 1, for loss and for error.
+
+    The chord rather than the mean of the ends, so that a path from a bad network straight down to a good one has no
+    barrier. It is ≥ 0, being 0 at the ends, and on a grid a lower bound. Sources: Frankle et al. (2020) for the path,
+    who subtract the mean of the ends' errors; Entezari et al. (2022) for the chord.
+
+    a and b are models like `model`, or mappings like its `state_dict()`; the values of `model` itself do not matter.
+    Nothing is written to any of the three. Counters are taken from a.
+
+    Statistics of batch norm belong to one network, and their mean to no network in between:
+    - `reestimate`: they are computed anew on `data` at every α, also at the ends, whose risks then differ from those of
+      a and b but compare with the rest. One pass, batch norm alone in training mode (no dropout); mean over chunks.
+    - `interpolate`: they are interpolated like weights, and the ends are a and b.
+    Without batch norm both are the same. Data is (x, y) with integer labels (N,).
+
+    Raises:
+        ValueError: an argument is out of range, a or b is not of the model's names, shapes and dtypes, weights are not
+            finite, or labels do not fit.
+
+    >>> model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False))
+    >>> a = {"0.weight": torch.ones(1, 1), "1.weight": torch.ones(1, 1)}
+    >>> b = {name: -weight for name, weight in a.items()}
+    >>> one = torch.ones(1, 1), torch.tensor([0])
+    >>> loss_barrier(model, a, b, one, "mse").loss_barrier  # f(α) = (1 − 2α)² for target 1: ½ at α = ½
+    0.5
+    """
+    _refuse_arguments(loss, points, statistics)
+    net = copy.deepcopy(model).eval()
+    start, end = _state(net, a, "a"), _state(net, b, "b")
+    _refuse_non_finite(net, start, end)
+    x, y = data
+    _refuse_data(net, x, y, statistics)
+    alphas = torch.linspace(0.0, 1.0, points, dtype=torch.float64)
+    risks = []
+    for alpha in alphas.tolist():
+        net.load_state_dict(_between(start, end, alpha), strict=False)
+        if statistics == "reestimate":
+            _reestimate(net, x)
+        risks.append(risk(net, x, y, loss))
+    losses = torch.tensor([each.loss for each in risks], dtype=torch.float64)
+    errors = torch.tensor([1.0 - each.accuracy for each in risks], dtype=torch.float64)
+    return Barrier(alphas, losses, errors, _above_chord(losses, alphas), _above_chord(errors, alphas))
+
+
+def _tensors(state: State) -> dict[str, Tensor]:
+    named = state.state_dict() if isinstance(state, nn.Module) else state
+    return {name: value.detach() for name, value in named.items() if isinstance(value, Tensor)}
+
+
+def _state(net: nn.Module, given: State, which: str) -> dict[str, Tensor]:
+    """The tensors of an end, checked against those of the model and on their devices."""
+    like, found = _tensors(net), _tensors(given)
+    if only := sorted(like.keys() ^ found.keys()):
+        raise ValueError(f"only one of model and {which} has {', '.join(only)}; allowed: all names of its state_dict()")
+    for name, value in found.items():
+        has, needs = ((tuple(each.shape), each.dtype) for each in (value, like[name]))
+        if has != needs:
+            raise ValueError(
+                f"{name} of {which} is {has[1]} of shape {has[0]}; allowed: {needs[1]} of shape {needs[0]}"
+            )
+    return {name: value.to(like[name].device) for name, value in found.items()}
+
+
+def _between(start: Mapping[str, Tensor], end: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
+    """`torch.lerp` gives the ends to the last digit; what is the same stays, be it infinite (masks of attention)."""
+    return {
+        name: torch.lerp(value, end[name], alpha)
+        if value.is_floating_point() and not torch.equal(value, end[name])
+        else value
+        for name, value in start.items()
+    }
+
+
+def _norms(net: nn.Module) -> list[_BatchNorm]:
+    return [each for each in net.modules() if isinstance(each, _BatchNorm) and each.running_mean is not None]
+
+
+@torch.no_grad()
+def _reestimate(net: nn.Module, x: Tensor) -> None:
+    """Statistics of batch norm on x. Chunks are strided: nearly equal in size, and alike where x is sorted by class."""
+    if not (norms := _norms(net)):
+        return
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # mean over all chunks, rather than one that forgets
+        norm.train()
+    count = -(-len(x) // CHUNK)
+    for first in range(count):
+        net(x[first::count])
+    net.eval()
+
+
+def _above_chord(values: Tensor, alphas: Tensor) -> float:
+    return float((values - torch.lerp(values[:1], values[-1:], alphas)).max())
+
+
+def _refuse_arguments(loss: str, points: int, statistics: str) -> None:
+    for name, value, allowed in (("loss", loss, LossName), ("statistics", statistics, Statistics)):
+        if value not in get_args(allowed):
+            choices = ", ".join(f'"{each}"' for each in get_args(allowed))
+            raise ValueError(f'{name} = "{value}"; allowed: {choices}')
+    if points < 3:
+        raise ValueError(f"points = {points}; allowed: an integer ≥ 3, the two ends and at least one between them")
+
+
+def _refuse_non_finite(net: nn.Module, start: Mapping[str, Tensor], end: Mapping[str, Tensor]) -> None:
+    """Infinite buffers may stay if they are the same at both ends."""
+    weights = {name for name, _ in net.named_parameters(remove_duplicate=False)}
+    names = [name for name, value in start.items() if name in weights or not torch.equal(value, end[name])]
+    for which, state in (("a", start), ("b", end)):
+        refuse_non_finite({f"{name} of {which}": state[name] for name in names})
+
+
+@torch.no_grad()
+def _refuse_data(net: nn.Module, x: Tensor, y: Tensor, statistics: Statistics) -> None:
+    least = 2 if statistics == "reestimate" and _norms(net) else 1
+    if len(x) != len(y) or len(x) < least:
+        raise ValueError(f"data has {len(x)} inputs and {len(y)} labels; allowed: equally many, at least {least}")
+    if y.dtype != torch.int64 or y.ndim != 1:
+        raise ValueError(f"y is {y.dtype} of shape {tuple(y.shape)}; allowed: torch.int64 labels of shape (N,)")
+    low, high, outputs = int(y.min()), int(y.max()), net(x[:1])
+    if outputs.ndim != 2 or low < 0 or high >= outputs.shape[1]:
+        shape = ", ".join(["N", *map(str, outputs.shape[1:])])
+        raise ValueError(
+            f"labels lie in {low} … {high} for outputs of shape ({shape}); allowed: 0 … C − 1 for outputs (N, C)"
+        )

@@ -1,0 +1,1 @@
+"""Tangent kernels: of a network, of infinite width, and what they predict."""

@@ -1,0 +1,1 @@
+"""A network's derivative by layers, so that no Jacobian has to be formed."""

@@ -1,0 +1,1 @@
+"""A mean loss over fixed data as a function of a model's parameters."""

@@ -1,0 +1,180 @@
+"""A mean loss over fixed data, as a function of a model's parameters: what every measure in here starts from.
+
+Policy. The model is in eval mode while it is measured and gets every module's own mode back. Parameters and buffers
+are copies: nothing that a forward pass does to them reaches the model. The data is read once and kept, so that every
+product, probe and draw sees the same examples. Losses are summed over examples and divided once by their number, so
+that a short last batch weighs what it should.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import disable_saved_tensors_hooks
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from overparam.foundations.allocator import freed_memory_kept
+from overparam.foundations.precision import full_precision
+from overparam.measure.problem.examples import Batch as Batch
+from overparam.measure.problem.examples import Data as Data
+from overparam.measure.problem.examples import cast, chunks_of
+from overparam.measure.problem.refusals import refuse_non_finite, refuse_parameters, refuse_unmeasurable
+from overparam.models.functional import Layout, chosen_parameters
+from overparam.models.functional import evaluating as evaluating
+from overparam.models.losses import LossName, correct_predictions, per_example
+
+PerExample = Callable[[Tensor, Tensor], Tensor]
+Loss = LossName | PerExample
+CHUNK = 250  # examples per graph: conv activations of a small network still fit the cache
+HALF = (torch.float16, torch.bfloat16)
+NO_HOOKS = "the model saves activations by hooks; turn gradient checkpointing and offloading off to measure it"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """`L(θ) = (1/N) Σ ℓ(f_θ(x_i), y_i)` for the chosen parameters θ, flat and in order; the others stay fixed."""
+
+    model: nn.Module
+    loss: Loss
+    chunks: tuple[Batch, ...]
+    layout: Layout
+    theta: Tensor
+    fixed: dict[str, Tensor] = field(repr=False)
+    order: torch.memory_format = torch.contiguous_format
+
+    @property
+    def num_examples(self) -> int:
+        return sum(len(y) for _, y in self.chunks)
+
+    @property
+    def num_parameters(self) -> int:
+        return self.layout.size
+
+    @property
+    def device(self) -> torch.device:
+        return self.theta.device
+
+    def outputs(self, parts: dict[str, Tensor], x: Tensor) -> Tensor:
+        """`f_θ(x)` with θ given by name; attention takes the kernel that has second derivatives.
+
+        Raises:
+            RuntimeError: the model saves activations by hooks: it would compute them again from its own weights, not θ.
+        """
+        with sdpa_kernel(SDPBackend.MATH), disable_saved_tensors_hooks(NO_HOOKS):
+            found = functional_call(self.model, {**self.fixed, **parts}, (x,))
+        if not isinstance(found, Tensor):
+            raise TypeError(f"the model returns a {type(found).__name__}; wrap it so that it returns one tensor")
+        return found
+
+    def losses(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """Per-example losses (n,).
+
+        Raises:
+            ValueError: a loss of the caller's own does not give one value per example.
+        """
+        found = per_example(self.loss, outputs, y) if isinstance(self.loss, str) else self.loss(outputs, y)
+        if found.shape != (len(y),):
+            raise ValueError(
+                f"the loss must return one value per example, shape ({len(y)},), not {tuple(found.shape)}; "
+                'with PyTorch\'s losses pass reduction="none"'
+            )
+        return found
+
+    def leaves(self, theta: Tensor | None = None) -> dict[str, Tensor]:
+        """Parameters as fresh leaves of a graph."""
+        return {name: part.detach().clone().requires_grad_() for name, part in self.parts(theta).items()}
+
+    def parts(self, theta: Tensor | None = None) -> dict[str, Tensor]:
+        """Parameters by name, for a pass without gradients; convolution weights in the order of memory."""
+        split = self.layout.split(self.theta if theta is None else theta)
+        return {name: _ordered(part, self.order) for name, part in split.items()}
+
+    @torch.no_grad()
+    def risk(self, theta: Tensor | None = None) -> tuple[float, float]:
+        """Mean loss and share of correct predictions at θ (NaN where targets are not classes); float64 sums.
+
+        Raises:
+            ValueError: the loss of the model itself, with no `theta` given, is not finite.
+        """
+        parts = self.parts(theta)
+        total, correct = 0.0, 0.0
+        for x, y in self.chunks:
+            outputs = self.outputs(parts, x)
+            total += float(self.losses(outputs, y).cpu().double().sum())
+            classes = outputs.ndim == 2 and outputs.shape[1] > 1 and y.ndim == 1 and not y.is_floating_point()
+            correct += float(correct_predictions(outputs, y)) if classes else float("nan")
+        if theta is None and not math.isfinite(total):
+            raise ValueError("the loss is not finite on some example of the data")
+        return total / self.num_examples, correct / self.num_examples
+
+    def gradient(self, theta: Tensor | None = None) -> Tensor:
+        """`∇L(θ)`, shape (P,)."""
+        leaves = self.leaves(theta)
+        total = torch.zeros_like(self.theta)
+        for x, y in self.chunks:
+            loss = self.losses(self.outputs(leaves, x), y).sum()
+            if loss.requires_grad:  # it may depend on none of the parameters
+                parts = torch.autograd.grad(loss, tuple(leaves.values()), materialize_grads=True)
+                total += self.layout.join(parts)
+        return total / self.num_examples
+
+
+@contextmanager
+def opened(
+    model: nn.Module,
+    loss: Loss,
+    data: Data,
+    *,
+    params: Sequence[str] | str | None = None,
+    dtype: torch.dtype | None = None,
+    chunk: int = CHUNK,
+) -> Iterator[Problem]:
+    """The problem of a model, with the model in eval mode meanwhile, gradients on and products in full precision.
+
+    `dtype` computes in another precision; half precision is computed in float32 unless it is asked for.
+
+    Raises:
+        ValueError: the data is empty or can be read only once, labels do not fit, the loss is unknown or gives no
+            per-example values, a weight is complex or not finite, the model is random, mixes examples or hides its
+            parameters in eval mode, or `params` selects nothing.
+    """
+    if isinstance(loss, str) and loss not in ("cross_entropy", "mse"):
+        raise ValueError(f'unknown loss "{loss}"; allowed: "cross_entropy", "mse", or a callable (outputs, targets)')
+    with torch.inference_mode(False), torch.enable_grad(), full_precision(), freed_memory_kept(), evaluating(model):
+        own = dict(model.named_parameters())
+        names = chosen_parameters(own, params)
+        refuse_parameters({name: own[name] for name in names}, dtype)
+        dtype = torch.float32 if dtype is None and own[names[0]].dtype in HALF else dtype
+        everything = {**own, **dict(model.named_buffers())}
+        refuse_non_finite(everything)
+        copies = {name: cast(value.detach(), dtype).clone() for name, value in everything.items()}
+        theta = Layout.join(copies[name] for name in names)
+        layout = Layout.of({name: own[name] for name in names})
+        fixed = {name: value for name, value in copies.items() if name not in names}
+        chunks = tuple(chunks_of(data, theta.device, dtype, chunk))
+        problem = _laid_out(Problem(model, loss, chunks, layout, theta, fixed))
+        refuse_unmeasurable(problem, everything=params is None)
+        yield problem
+
+
+@torch.no_grad()
+def _laid_out(problem: Problem) -> Problem:
+    """Images and convolution weights in channels-last order, which is faster, unless the model can only be run in
+    the usual one: `view` is bound to it.
+    """
+    order = torch.channels_last
+    chunks = tuple((_ordered(x, order), y) for x, y in problem.chunks)
+    faster = replace(problem, order=order, chunks=chunks)
+    try:
+        faster.outputs(faster.parts(), chunks[0][0][:2])
+    except RuntimeError:
+        return problem
+    return faster
+
+
+def _ordered(value: Tensor, order: torch.memory_format) -> Tensor:
+    return value.contiguous(memory_format=order) if value.ndim == 4 else value

@@ -1,0 +1,1 @@
+"""How much the loss rises around a network."""

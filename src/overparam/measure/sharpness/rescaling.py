@@ -1,0 +1,105 @@
+"""Rescalings of a network that leave its function as it is (Dinh et al. 2017).
+
+A measure of flatness that such a rescaling moves says something about the weights and not about the function.
+"""
+
+import copy
+import math
+from collections.abc import Iterator
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+
+from overparam.measure.problem.examples import cast
+from overparam.measure.problem.problem import Data, opened
+
+Model = TypeVar("Model", bound=nn.Module)
+Named = tuple[str, nn.Module]
+ABSORBING = (nn.Linear, _ConvNd)
+SCALABLE = (*ABSORBING, _BatchNorm)
+TOLERANCE = {torch.float64: 1e-8}  # change of the outputs, relative to the largest one
+TOLERANCE_ELSE = 1e-4
+
+
+def rescaled(model: Model, data: Data, *, factor: float = 4.0) -> tuple[Model, list[tuple[str, str]]]:
+    """A copy with the same outputs and other weights, and the names of the pairs of modules that were scaled.
+
+    For each Linear, Conv or BatchNorm module, in the order of the model, weight and bias are multiplied by a and the
+    weight of the Linear or Conv module that comes next by 1/a. A pair is kept if the outputs in eval mode on the data
+    stay within 1e-4 of the largest one (1e-8 in float64), and do not when the first module alone is scaled: two modules
+    that take no part in the function are no pair. Pairs are tried one after the other; a is `factor` for every other
+    kept pair and 1/factor for those between, so that the factors of a chain do not cancel. With a power of two every
+    product is exact, and measures that do not depend on the scale keep their digits. The list is empty if nothing can
+    be scaled, as with tanh; weights that a parametrization computes are left alone.
+
+    Raises:
+        ValueError: the factor is not positive or is 1, or the model or data cannot be measured (see `opened`).
+
+    >>> model = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU(), nn.Linear(2, 1))
+    >>> _ = model[0].weight.data.fill_(1.0)
+    >>> rescaled(model, (torch.ones(4, 1), torch.ones(4, 1)))[1]
+    [('0', '2')]
+    """
+    refuse_factor(factor)
+    twin = copy.deepcopy(model)
+    names = [name for name, _ in twin.named_parameters()]
+    pairs: list[tuple[str, str]] = []
+    with opened(twin, _any_loss, data, params=names) as problem, torch.no_grad():
+        dtype = next(twin.parameters()).dtype  # of a model in half precision the problem is in another one
+        inputs = [cast(x, dtype) for x, _ in problem.chunks]
+        before = [twin(x) for x in inputs]
+        for first, second in _candidates(twin):
+            a = factor if len(pairs) % 2 == 0 else 1.0 / factor
+            if _keeps_function(twin, first[1], second[1], a, inputs, before):
+                pairs.append((first[0], second[0]))
+    return twin, pairs
+
+
+def refuse_factor(factor: float) -> None:
+    if not (math.isfinite(factor) and factor > 0.0 and factor != 1.0):
+        raise ValueError(f"factor = {factor}; allowed: a positive number other than 1")
+
+
+def _any_loss(outputs: Tensor, _: Tensor) -> Tensor:
+    """Only the outputs matter here."""
+    return outputs.flatten(1).sum(1) if outputs.ndim > 1 else outputs
+
+
+def _candidates(model: nn.Module) -> Iterator[tuple[Named, Named]]:
+    """Each module that can be scaled, with the next one that can absorb the factor."""
+    modules = [(name, m) for name, m in model.named_modules() if isinstance(m, SCALABLE) and "weight" in _own(m)]
+    for i, first in enumerate(modules):
+        second = next((each for each in modules[i + 1 :] if isinstance(each[1], ABSORBING)), None)
+        if second is not None and first[1].weight is not second[1].weight:
+            yield first, second
+
+
+def _own(module: nn.Module) -> dict[str, Tensor]:
+    """Weight and bias that are parameters: neither left out nor computed from others."""
+    return {name: p for name, p in module._parameters.items() if name in ("weight", "bias") and p is not None}
+
+
+def _keeps_function(
+    model: nn.Module, first: nn.Module, second: nn.Module, a: float, inputs: list[Tensor], before: list[Tensor]
+) -> bool:
+    """Scale a pair; put its weights back, bit by bit, unless the second module undoes what the first does."""
+    scaled, absorbing = list(_own(first).values()), _own(second)["weight"]
+    saved = [(p, p.clone()) for p in (*scaled, absorbing)]
+    for p in scaled:
+        p.mul_(a)
+    if not _same(before, (model(x) for x in inputs)):
+        absorbing.mul_(1.0 / a)
+        if _same(before, (model(x) for x in inputs)):
+            return True
+    for p, value in saved:
+        p.copy_(value)
+    return False
+
+
+def _same(before: list[Tensor], after: Iterator[Tensor]) -> bool:
+    tolerance = TOLERANCE.get(before[0].dtype, TOLERANCE_ELSE)
+    largest = max(float(each.abs().max()) for each in before)
+    return all(float((b - a).abs().max()) <= tolerance * largest for b, a in zip(before, after, strict=True))

@@ -1,0 +1,1 @@
+"""Eigenvalues of the curvature: extreme ones, their sum, all of them."""

@@ -1,0 +1,99 @@
+"""Gauss–Newton by its Gram matrix: with fewer outputs N·C than parameters the small matrix has the whole spectrum.
+
+`GGN = MᵀM/N` with the N·C rows `M_i = R_iᵀ J_i` and `S_i = R_i R_iᵀ`; its non-zero eigenvalues are those of `M Mᵀ/N`.
+For mse R = 1 and `M Mᵀ` is the empirical neural tangent kernel. For softmax `R = diag(√p) − p √pᵀ`.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from overparam.measure.problem.problem import Batch, Problem
+from overparam.measure.products.operators import NOT_FINITE, Curvature
+
+MAX_ROWS = 1024
+RANK = 1e-6  # of the largest eigenvalue: below it an eigenvalue of the Gram matrix counts as rounding
+MAX_BYTES = 2**30
+EXAMPLES = 16  # whose rows are computed at a time, so that the slopes of their activations take little memory
+MATRICES = 3  # of the size of the rows that `gram_pairs` holds at once, in float64: rows, vectors, their residuals
+
+
+def gram_pays(problem: Problem, curvature: Curvature, num_outputs: int) -> bool:
+    """Whether the Gram matrix is small enough to be the better way: fewer rows than parameters, and in memory."""
+    if curvature == "hessian" or not isinstance(problem.loss, str):
+        return False
+    rows = problem.num_examples * (1 if curvature == "empirical_fisher" else num_outputs)
+    # While rows are built their parts are joined, in the model's own precision: two of the size, never more than three.
+    bytes_needed = MATRICES * rows * problem.num_parameters * torch.float64.itemsize
+    return rows < problem.num_parameters and rows <= MAX_ROWS and bytes_needed <= MAX_BYTES
+
+
+def gram_rows(problem: Problem, curvature: Curvature) -> Tensor:
+    """`M/√N`, shape (N·C, P), or (N, P) for the empirical Fisher."""
+    rows = torch.cat([_chunk_rows(problem, curvature, chunk) for chunk in problem.chunks])
+    return rows.div_(problem.num_examples**0.5)
+
+
+def gram_values(problem: Problem, curvature: Curvature) -> Tensor:
+    """All eigenvalues of `M Mᵀ/N`, descending, float64 on the CPU: the non-zero ones are those of the curvature."""
+    rows = gram_rows(problem, curvature).cpu().double()
+    values: Tensor = torch.linalg.eigvalsh(rows @ rows.T)
+    return values.flip(0).clamp_min(0.0)
+
+
+def gram_pairs(problem: Problem, curvature: Curvature, k: int) -> tuple[Tensor, Tensor, Tensor] | None:
+    """The k largest eigenvalues (k,), descending, their unit vectors (k, P) and residuals (k,).
+
+    Values and residuals are float64 on the CPU, the vectors of the dtype and on the device of the parameters.
+    `None` if the matrix has fewer than k eigenvalues above rounding: its Gram matrix does not know vectors of the rest.
+    """
+    rows = gram_rows(problem, curvature).cpu().double()
+    if not bool(rows.sum().isfinite()):
+        raise ValueError(NOT_FINITE)
+    values, left = torch.linalg.eigh(rows @ rows.T)
+    values, left = values.flip(0)[:k], left.flip(1)[:, :k]
+    if len(values) < k or not bool(values[-1] > RANK * values[0]):
+        return None
+    vectors = left.T @ rows
+    vectors /= torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    apart = (vectors @ rows.T) @ rows
+    apart.addcmul_(values.unsqueeze(1), vectors, value=-1.0)
+    residuals = torch.linalg.vector_norm(apart, dim=1)
+    del apart
+    theta = problem.theta
+    rounding = 8.0 * float(torch.finfo(theta.dtype).eps) * len(rows) ** 0.5 * float(values[0])
+    return values, vectors.to(theta.dtype).to(theta.device), residuals.clamp_min(rounding)
+
+
+def _chunk_rows(problem: Problem, curvature: Curvature, chunk: Batch) -> Tensor:
+    jacobians = _jacobians(problem, chunk, of_losses=curvature == "empirical_fisher")
+    if curvature == "empirical_fisher" or problem.loss == "mse":
+        return jacobians.flatten(0, 1)
+    with torch.no_grad():
+        roots = softmax_root(problem.outputs(problem.layout.split(problem.theta), chunk[0]))
+    rows: Tensor = roots.mT @ jacobians
+    return rows.flatten(0, 1)
+
+
+def softmax_root(outputs: Tensor) -> Tensor:
+    """`R = diag(√p) − p √pᵀ` (n, C, C), so that `R Rᵀ = diag(p) − p pᵀ`.
+
+    `1 − p_i` on the diagonal is the sum of the other probabilities, which keeps its digits when p_i is nearly 1.
+    """
+    p = F.softmax(outputs, dim=1)
+    root = -p.unsqueeze(2) * p.sqrt().unsqueeze(1)
+    others = torch.stack([p[:, [j for j in range(p.shape[1]) if j != i]].sum(1) for i in range(p.shape[1])], dim=1)
+    return root.diagonal_scatter(p.sqrt() * others, dim1=1, dim2=2)
+
+
+def _jacobians(problem: Problem, chunk: Batch, *, of_losses: bool) -> Tensor:
+    """`∂f(x_i)/∂θ`, shape (n, C, P), or of the losses, shape (n, 1, P); one row of the batch after the other."""
+    x, y = chunk
+    parts = problem.layout.split(problem.theta)
+
+    def one(theta: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+        outputs = problem.outputs(theta, x.unsqueeze(0))
+        return problem.losses(outputs, y.unsqueeze(0)) if of_losses else outputs[0]
+
+    found = torch.func.vmap(torch.func.jacrev(one), in_dims=(None, 0, 0), chunk_size=EXAMPLES)(parts, x, y)
+    return torch.cat([found[name].flatten(2) for name in problem.layout.names], dim=2)

@@ -1,0 +1,43 @@
+"""Mean loss and accuracy of a model on a data set, in eval mode."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from overparam.models.losses import LossName, correct_predictions, per_example
+
+CHUNK = 1000  # examples per forward pass: large enough for full speed, small enough for any laptop
+
+
+@dataclass(frozen=True)
+class Risk:
+    """Mean per-example loss and share of correct predictions over `count` examples."""
+
+    loss: float
+    accuracy: float
+    count: int
+
+
+@torch.no_grad()
+def risk(model: nn.Module, x: Tensor, y: Tensor, loss: LossName = "cross_entropy") -> Risk:
+    """Eval-mode loss `(1/N) Σ ℓ(f(x_i), y_i)` and accuracy; the model's mode is put back.
+
+    Sums run in float64 over chunks, so that a ragged last chunk weighs what it should.
+
+    Raises:
+        ValueError: the data set is empty.
+    """
+    if len(x) == 0:
+        raise ValueError("risk of an empty data set is not defined; give at least one example")
+    was_training = model.training
+    model.eval()
+    try:
+        total_loss, correct = 0.0, 0
+        for start in range(0, len(x), CHUNK):
+            outputs, labels = model(x[start : start + CHUNK]), y[start : start + CHUNK]
+            total_loss += per_example(loss, outputs, labels).double().sum().item()
+            correct += correct_predictions(outputs, labels)
+    finally:
+        model.train(was_training)
+    return Risk(total_loss / len(x), correct / len(x), len(x))

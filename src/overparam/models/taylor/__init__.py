@@ -1,0 +1,1 @@
+"""First-order models of a network around its initialization."""

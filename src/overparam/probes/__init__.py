@@ -1,0 +1,1 @@
+"""Probes: what is measured of a trained network, each one file."""

@@ -1,0 +1,141 @@
+"""RunSpec → Run: from the store if it is there, else trained now; what a finished run lacks is replayed."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from overparam.data.load import is_at_hand, prepare, sizes
+from overparam.data.types import Sizes
+from overparam.runs.execution import Execution
+from overparam.identity import run_id
+from overparam.runs.determinism import settled
+from overparam.runs.start import first_state, refuse_diverged, refuse_unknown_layers
+from overparam.runs.run import Run, held, read, replay, steps_inside
+from overparam.runs.attempt import Session
+from overparam.specs.models.layers import weight_shapes
+from overparam.specs.run import RunSpec
+from overparam.runs.store import Store
+from overparam.runs.verified import UnsupportedSpec, refuse_unsupported
+from overparam.runs.training.observer import Observer
+from overparam.runs.training.timetable import Timetable
+
+
+def train(
+    spec: RunSpec,
+    *,
+    store: str | Path = "runs",
+    workers: int = 1,
+    observers: Sequence[Observer] = (),
+    **settings: Any,
+) -> Run:
+    """Train the network that `spec` describes, or read it from the store if it is there; its parents come first.
+
+    `workers` is the number of torch threads of this one run (`threads` of `Execution`); `settings` are the others of
+    `Execution` (device, data_dir, …). What the `observers` lack of a finished run is added by a replay.
+
+    >>> import tempfile
+    >>> from overparam.specs import MLP, SGD, DataSpec, TrainSpec
+    >>> recipe = TrainSpec(optimizer=SGD(lr=0.1), batch_size=10, epochs=2)
+    >>> spec = RunSpec(data=DataSpec(name="digits", num_train=100), model=MLP(width=8), train=recipe)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     run = train(spec, store=folder)
+    >>> run.status, run.curves["step"].to_list()
+    ('ok', [10, 20])
+
+    Raises:
+        ValueError: a setting is out of range, the spec cannot be trained, or its data is missing or damaged.
+        StoreError: what is stored is damaged, or was computed from other data or in another numeric environment.
+    """
+    if "threads" in settings:
+        number = settings["threads"]
+        raise ValueError(f"threads = {number}: train calls the threads of its one run workers; pass workers={number}")
+    return execute(spec, Execution(store=Path(store), threads=workers, **settings), observers=observers)
+
+
+def execute(
+    spec: RunSpec,
+    execution: Execution,
+    save_steps: frozenset[int] = frozenset(),
+    should_stop: Callable[[], bool] = lambda: False,
+    observers: Sequence[Observer] = (),
+) -> Run:
+    """Finished run of `spec`, from the store if possible; parents are executed first.
+
+    States and observations that a finished run lacks are added by a replay.
+
+    Raises:
+        Interrupted: `should_stop` turned true; the progress was checkpointed first.
+    """
+    refuse_unsupported(spec)
+    names = [observer.name for observer in observers]
+    if len(set(names)) < len(names):
+        raise ValueError(f"two observers have one name ({', '.join(names)}); a name stands for one measure")
+    store, identity = Store(execution.store), run_id(spec)
+    if store.has(identity) and not any(_lacking(run := read(spec, execution), save_steps, observers)):
+        return run  # without the lock, which a store that can only be read cannot give
+    with held(store.lock(identity), identity, should_stop):
+        if not store.has(identity):
+            _refuse_other_shapes(spec, execution)
+            _refuse_nothing_to_train(spec, execution)
+            refuse_unknown_layers(spec, execution)
+            for parent in spec.parents():
+                wanted = frozenset(step for of, step in spec.states_wanted() if of == parent)
+                execute(parent, execution, wanted, should_stop)
+            refuse_diverged(spec, execution)
+            start, mixed = first_state(spec, execution)
+            with settled(execution):
+                Session(spec, execution, save_steps, observers).complete(start, mixed, should_stop)
+        run = read(spec, execution)
+        missing, unseen = _lacking(run, save_steps, observers)
+        if not missing and not unseen:
+            return run
+        replay(run, missing, unseen)
+        return read(spec, execution)
+
+
+def _lacking(
+    run: Run, save_steps: frozenset[int], observers: Sequence[Observer]
+) -> tuple[frozenset[int], list[Observer]]:
+    """Steps whose states a finished run does not hold, and observers whose numbers it does not hold."""
+    # It may have ended before, or its data be less than the name promised when its steps were planned.
+    missing = steps_inside(run, save_steps) - {int(step) for step in run.result["states"]}
+    return missing, [observer for observer in observers if not _has_seen(run, observer)]
+
+
+def _has_seen(run: Run, observer: Observer) -> bool:
+    """Whether a run holds an observer's numbers at the steps that it asks for now."""
+    rows = run.result.get("observed", {}).get(observer.name)
+    asked = steps_inside(run, observer.steps(Timetable(run.spec.train, run.result["num_train"])))
+    return rows is not None and set(rows.get("step", ())) == asked
+
+
+def _refuse_other_shapes(spec: RunSpec, execution: Execution) -> None:
+    """The weights of a parent on data of another shape do not fit. Data that is not at hand cannot be compared."""
+    for each in spec.ancestry():
+        for field in ("init", "mask"):
+            of = getattr(getattr(each, field), "of", None)
+            if of is None or of.data == each.data:
+                continue
+            if not all(is_at_hand(data, execution.data_dir) for data in (of.data, each.data)):
+                continue
+            theirs, ours = (sizes(data, data_dir=execution.data_dir) for data in (of.data, each.data))
+            if _shapes(each, theirs) != _shapes(each, ours):
+                raise UnsupportedSpec(
+                    f"{field}.of has the data {of.data.name} ({_described(theirs)}), but this run {each.data.name} "
+                    f"({_described(ours)}), so that its network has weights of other shapes; they must be the same: "
+                    f"name a run on data of the shape and classes of {each.data.name}"
+                )
+
+
+def _shapes(spec: RunSpec, data: Sizes) -> dict[str, tuple[int, ...]]:
+    return weight_shapes(spec.model, data.input_shape, data.num_classes)
+
+
+def _described(data: Sizes) -> str:
+    return f"inputs of shape {data.input_shape}, {data.num_classes} classes"
+
+
+def _refuse_nothing_to_train(spec: RunSpec, execution: Execution) -> None:
+    end = Timetable(spec.train, len(prepare(spec.data, data_dir=execution.data_dir).train.y)).total_steps
+    if spec.first_step >= end:
+        raise UnsupportedSpec(f"init.step = {spec.first_step} leaves nothing to train; the run ends at step {end}")
