@@ -18,7 +18,7 @@ from overparam import CNN, MLP, DataSpec
 from overparam.data.load import prepare
 from overparam.foundations.torch_generators import torch_generator
 from overparam.measure.problem import problem as problems
-from overparam.measure.problem.problem import opened
+from overparam.measure.problem.opening import opened
 from overparam.measure.products import operators
 from overparam.measure.products.operators import CurvatureOperator
 from overparam.models.build import build

@@ -42,7 +42,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from overparam import CNN, SGD, DataSpec, RunSpec, TrainSpec, top_eigenvalues, train
 from overparam.data.load import prepare
 from overparam.foundations.torch_generators import torch_generator
-from overparam.measure.problem.problem import opened
+from overparam.measure.problem.opening import opened
 from overparam.measure.products.operators import CurvatureOperator
 from overparam.models.build import build
 from sides import OURS, SIDES, WARM, Form, Outcome, Setting, Side, Task

@@ -24,8 +24,9 @@ from torch import nn
 from overparam.data.load import prepare
 from overparam.data.types import Examples
 from overparam.foundations.torch_generators import torch_generator
-from overparam.lab.backends.jobs import open_backend
-from overparam.lab.schedule import Scheduler, make_plan
+from overparam.lab.backends.choose import open_backend
+from overparam.lab.plan import make_plan
+from overparam.lab.schedule import Scheduler
 from overparam.models.build import build
 from overparam.runs.execution import Execution
 from overparam.specs import CNN, SGD, DataSpec, RunSpec, TrainSpec

@@ -9,17 +9,18 @@ from overparam.data.load import prepare
 from overparam.foundations.torch_generators import torch_generator
 from overparam.identity import run_id
 from overparam.lab.backends.jobs import Job, Outcome
-from overparam.lab.schedule import Scheduler, make_plan
+from overparam.lab.plan import make_plan
+from overparam.lab.schedule import Scheduler
 from overparam.measure.comparison.barrier import loss_barrier
 from overparam.models.build import build
 from overparam.probes.connectivity import Connectivity
 from overparam.probes.every import Measured, Noise, SpectralDensity, Surface, probe_id
 from overparam.probes.taking import execute_and_measure, measure
 from overparam.runs.attempt import Interrupted
+from overparam.runs.checks import UnsupportedSpec
 from overparam.runs.execute import execute
 from overparam.runs.execution import Execution
 from overparam.runs.store import Store
-from overparam.runs.verified import UnsupportedSpec
 from overparam.specs import MLP, SGD, DataSpec, Magnitude, Rewind, RunSpec, TrainSpec
 
 PROBE = Connectivity(num_examples=150, points=5)

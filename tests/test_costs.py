@@ -15,7 +15,7 @@ from overparam.identity import run_id
 from overparam.lab import costs, throughput
 from overparam.lab.costs import CostModel, Throughput, disk_bytes, throughput_key
 from overparam.lab.experiment import Experiment, experiment
-from overparam.lab.laboratory import cost_of, plan_of
+from overparam.lab.plan import cost_of, plan_of
 from overparam.lab.throughput import measured_throughput
 from overparam.models.build import build
 from overparam.models.masks import Mask
@@ -25,8 +25,8 @@ from overparam.runs.training import loop
 from overparam.runs.training.gradients import Gradient
 from overparam.runs.training.pruning import thinned
 from overparam.specs import CNN, MLP, SGD, DataSpec, Magnitude, RandomMask, RunSpec, TrainSpec
+from overparam.specs.known_data import KNOWN_NUM_TRAIN
 from overparam.specs.models.layers import forward_flops
-from overparam.specs.run import KNOWN_NUM_TRAIN
 from overparam.studies.catalogue import STUDIES
 
 NUM_TEST = {"digits": 500, "cifar10": 10_000, "mnist": 10_000}

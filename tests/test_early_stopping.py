@@ -17,10 +17,10 @@ from overparam.probes.early_stop import EarlyStop
 from overparam.probes.every import probe_id
 from overparam.probes.taking import execute_and_measure
 from overparam.runs.attempt import Interrupted
+from overparam.runs.checks import UnsupportedSpec
 from overparam.runs.execute import execute
 from overparam.runs.execution import Execution
 from overparam.runs.store import Store
-from overparam.runs.verified import UnsupportedSpec
 from overparam.specs import MLP, SGD, DataSpec, Magnitude, Rewind, RunSpec, TrainSpec
 
 LOOKS = EarlyStop(every=10, growth=1.5)

@@ -11,7 +11,6 @@ from overparam.foundations.torch_generators import torch_generator
 from overparam.lab.experiment import experiment, of_design
 from overparam.lab.table import frame_of
 from overparam.models.risk import risk
-from overparam.probes.every import Probing
 from overparam.probes.fitted import Fitted
 from overparam.probes.fitted_taking import fit_by_label, selected
 from overparam.probes.taking import execute_and_measure
@@ -19,7 +18,7 @@ from overparam.runs.execution import Execution
 from overparam.specs import MLP, SGD, DataSpec, RunSpec, TrainSpec
 from overparam.studies.double_descent.claims import claims
 from overparam.studies.double_descent.grid import MNIST1D_THRESHOLD, around
-from overparam.studies.study import Arm, Design, Level, Study
+from overparam.studies.study import Arm, Design, Level, Probing, Study
 
 
 def design(noise: float = 0.2, num_val: int = 40) -> Design:

@@ -17,10 +17,10 @@ from overparam.probes.every import Measured, probe_id
 from overparam.probes.kernel import AnalyticKernel, Linearization, Movement, TangentKernel, Taylor, TraceRegression
 from overparam.probes.taking import execute_and_measure
 from overparam.runs.attempt import Session
+from overparam.runs.checks import UnsupportedSpec
 from overparam.runs.execution import Execution
 from overparam.runs.run import read
 from overparam.runs.store import Store
-from overparam.runs.verified import UnsupportedSpec
 from overparam.specs import MLP, SGD, DataSpec, RunSpec, TrainSpec
 from overparam.studies.ntk_regime import NTK_REGIME
 from overparam.studies.ntk_regime.claims import THEORY

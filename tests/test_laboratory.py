@@ -12,8 +12,9 @@ from overparam.data.types import DataError
 from overparam.identity import run_id
 from overparam.lab.costs import CostModel
 from overparam.lab.experiment import experiment, of_specs
-from overparam.lab.laboratory import RunsFailed, cost_of, plan_of, study_result
+from overparam.lab.plan import cost_of, plan_of
 from overparam.lab.request import Request
+from overparam.lab.results import RunsFailed, study_result
 from overparam.studies.catalogue import STUDIES
 from overparam.studies.study import Arm, Design, Level, Study
 

@@ -6,16 +6,16 @@ from typing import Any
 import pytest
 
 from overparam.identity import run_id
-from overparam.lab.schedule import make_plan
+from overparam.lab.plan import make_plan
 from overparam.measure.comparison.masks import dead_units, density_profile, expected_by_inputs, mask_overlap
 from overparam.models.masks import density
 from overparam.probes.every import probe_id
 from overparam.probes.mask_profile import MaskProfile
 from overparam.probes.taking import execute_and_measure
+from overparam.runs.checks import UnsupportedSpec
 from overparam.runs.execution import Execution
 from overparam.runs.run import read
 from overparam.runs.store import Store
-from overparam.runs.verified import UnsupportedSpec
 from overparam.specs import MLP, SGD, DataSpec, Magnitude, RandomMask, Rewind, RunSpec, ShuffledMask, TrainSpec
 
 PROBE = MaskProfile()

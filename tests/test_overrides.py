@@ -9,16 +9,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from overparam.specs import CNN, MLP, SGD, Adam, DataSpec, RandomMask, Rewind, RunSpec, TrainSpec
+from overparam.specs.assignments import OverrideError, load_yaml, parse_assignments, parse_value
 from overparam.specs.explain import explain
-from overparam.specs.overrides import (
-    OverrideError,
-    apply_overrides,
-    load_yaml,
-    parse_assignments,
-    parse_value,
-    spec_from_mapping,
-    yaml_overrides,
-)
+from overparam.specs.overrides import apply_overrides, spec_from_mapping, yaml_overrides
 from overparam.studies.study import Study
 
 BASE = RunSpec(

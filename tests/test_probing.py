@@ -9,29 +9,22 @@ import pytest
 import torch
 from torch import nn
 
+from overparam.claims.claim import Claim
 from overparam.claims.estimand import Difference, Every, Point
 from overparam.foundations.paths import measurement_file, run_dir
 from overparam.foundations.torch_generators import torch_generator
 from overparam.identity import run_id
 from overparam.lab.backends.jobs import Job
 from overparam.lab.experiment import of_design
-from overparam.lab.laboratory import carry_out, plan_of, study_result
-from overparam.lab.schedule import make_plan, steps_ahead
+from overparam.lab.laboratory import carry_out
+from overparam.lab.plan import make_plan, plan_of, steps_ahead
+from overparam.lab.results import study_result
 from overparam.lab.table import frame_of, readings_of
-from overparam.measure.problem.problem import opened
+from overparam.measure.problem.opening import opened
 from overparam.measure.products.operators import CurvatureOperator, dense
 from overparam.measure.spectrum.eigenvalues import top_eigenvalues
 from overparam.probes import taking as probing
-from overparam.probes.every import (
-    Eigenvalues,
-    Measured,
-    Noise,
-    Probing,
-    RelativeFlatness,
-    SpectralDensity,
-    Trace,
-    probe_id,
-)
+from overparam.probes.every import Eigenvalues, Measured, Noise, RelativeFlatness, SpectralDensity, Trace, probe_id
 from overparam.probes.taking import execute_and_measure, softmax_variance
 from overparam.runs.attempt import Interrupted, Session
 from overparam.runs.execute import train
@@ -39,7 +32,7 @@ from overparam.runs.execution import Execution
 from overparam.runs.run import read
 from overparam.runs.store import Store, StoreError
 from overparam.specs import MLP, SGD, DataSpec, RunSpec, TrainSpec
-from overparam.studies.study import Arm, Claim, Design, Level, Study
+from overparam.studies.study import Arm, Design, Level, Probing, Study
 from tests.support.probes import ALL
 
 

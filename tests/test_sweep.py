@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 
 from overparam.identity import RunId, run_id
-from overparam.lab.backends.jobs import Job, Outcome, open_backend
-from overparam.lab.schedule import Plan, Scheduler, Swept, interrupts_counted, make_plan
+from overparam.lab.backends.choose import open_backend
+from overparam.lab.backends.jobs import Job, Outcome
+from overparam.lab.plan import Plan, make_plan
+from overparam.lab.schedule import Scheduler, Swept, interrupts_counted
 from overparam.probes.connectivity import Connectivity
 from overparam.probes.every import Noise, Trace
 from overparam.probes.probe import probe_id
 from overparam.probes.taking import execute_and_measure
+from overparam.runs.checks import UnsupportedSpec
 from overparam.runs.execution import Execution
 from overparam.runs.store import Store
-from overparam.runs.verified import UnsupportedSpec
 from overparam.specs import MLP, SGD, DataSpec, Rewind, RunSpec, ShuffledMask, TrainSpec
 
 

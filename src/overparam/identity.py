@@ -11,9 +11,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, ClassVar, NewType, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NewType, Self
 
 from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    import numpy as np
 
 RunId = NewType("RunId", str)
 
@@ -86,3 +89,16 @@ def run_id(spec: Spec) -> RunId:
     Neither data nor weights are needed. Device, threads, workers and paths do not enter.
     """
     return RunId(digest_text(spec.canonical_text))
+
+
+def digest_arrays(arrays: Mapping[str, "np.ndarray"]) -> str:
+    """BLAKE2b-128 over the sorted names with each array's dtype, shape and bytes, in hexadecimal.
+
+    Independent of the file format. A number without axes counts as one of shape (1,).
+    """
+    state = hashlib.blake2b(digest_size=16)
+    for name in sorted(arrays):
+        array = arrays[name]
+        state.update(f"{name}|{array.dtype.str}|{array.shape or (1,)}|".encode())
+        state.update(array.tobytes())
+    return state.hexdigest()

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from overparam.claims.claim import Claim
 from overparam.claims.estimand import Difference, Point, Slope
 from overparam.claims.verdict import Verdict, judge
 from overparam.foundations.numpy_generators import numpy_generator
-from overparam.studies.study import Claim
 
 A, B = "32", "1024"
 

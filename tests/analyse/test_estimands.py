@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from overparam.claims.claim import Claim
 from overparam.claims.comparisons import pseudo_values
 from overparam.claims.estimand import Concordance, Difference, Every, Point, Slope
 from overparam.claims.intervals import t_interval
@@ -19,7 +20,6 @@ from overparam.claims.sample import sample
 from overparam.claims.verdict import judge
 from overparam.foundations.numpy_generators import numpy_generator
 from overparam.report import written as numbers
-from overparam.studies.study import Claim
 
 LEAST_COVERAGE = 0.93
 CONCORDANCE = Concordance(metric="x", other="y", arm="arm")

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from overparam.claims.claim import Claim
 from overparam.claims.comparisons import Values, slopes_per_doubling
 from overparam.claims.estimand import Difference, Mean, Point, Slope
 from overparam.claims.intervals import t_interval
@@ -18,7 +19,6 @@ from overparam.foundations.numpy_generators import numpy_generator
 from overparam.report import tables
 from overparam.report import written as numbers
 from overparam.report.figures.effects import drawable
-from overparam.studies.study import Claim
 
 WIDTHS = np.array([16.0, 32.0, 64.0, 128.0])
 EXPONENT = Slope(metric="m", arm="arm", scale="log")

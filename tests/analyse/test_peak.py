@@ -6,12 +6,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+from overparam.claims.claim import Claim
 from overparam.claims.estimand import Peak, PeakPlace
 from overparam.claims.peak import Values, factor, first_below, held_out, most_prominent
 from overparam.claims.sample import sample
 from overparam.claims.verdict import judge
 from overparam.foundations.numpy_generators import numpy_generator
-from overparam.studies.study import Claim
 from tests.support.curves import FLAT, PEAKS, experiments
 
 COUNT = 1000

@@ -4,8 +4,8 @@ import numpy as np
 
 from overparam.data.load import content_digest, dataset_of, prepare
 from overparam.data.readers import mnist1d
+from overparam.identity import digest_arrays
 from overparam.specs import DataSpec
-from overparam.store.digests import digest_arrays
 
 
 def test_mnist1d_is_the_published_data_set() -> None:

@@ -13,10 +13,11 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from overparam.data import cache, load
+from overparam.data import cache, load, sources
 from overparam.data.add import add
-from overparam.data.load import available, content_digest, dataset_of, prepare, remark
+from overparam.data.load import content_digest, dataset_of, prepare
 from overparam.data.readers.parquet import read_parquet
+from overparam.data.sources import available, remark
 from overparam.data.types import Array, DataError
 from overparam.foundations.numpy_generators import numpy_generator
 from overparam.specs import DataSpec
@@ -152,7 +153,7 @@ def test_files_are_decoded_once_and_a_damaged_cache_is_decoded_again(
         calls.append(1)
         return read_parquet(parts)
 
-    monkeypatch.setattr(load, "read_parquet", counted)
+    monkeypatch.setattr(sources, "read_parquet", counted)
     load._decoded.cache_clear()
     assert content_digest(DataSpec(name="mine"), data_dir=tmp_path) == first
     assert not calls

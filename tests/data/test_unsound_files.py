@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from overparam.data import check, load
-from overparam.data.load import content_digest, dataset_of, find, prepare, sizes
+from overparam.data import check, load, sources
+from overparam.data.load import content_digest, dataset_of, prepare, sizes
 from overparam.data.readers.arrays import read_npz
 from overparam.data.readers.folder import read_folder
 from overparam.data.readers.originals import read_idx
 from overparam.data.readers.parquet import decode_images
+from overparam.data.sources import find
 from overparam.data.types import Array, DataError, Dataset
 from overparam.foundations.numpy_generators import numpy_generator
 from overparam.specs import DataSpec
@@ -232,7 +233,7 @@ def test_files_are_not_looked_at_again_for_every_run(tmp_path: Path, monkeypatch
     write_npz(tmp_path / "mine")
     looks: list[str] = []
 
-    def noted(name: str, folder: Path) -> load.Source:
+    def noted(name: str, folder: Path) -> sources.Source:
         looks.append(name)
         return find(name, folder)
 

@@ -10,21 +10,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from overparam.identity import run_id
+from overparam.identity import digest_arrays, run_id
 from overparam.models.risk import risk
 from overparam.runs import execute as module
 from overparam.runs import run as runs
 from overparam.runs import verified as stored
 from overparam.runs.attempt import Interrupted, Session
+from overparam.runs.checks import UnsupportedSpec
 from overparam.runs.execute import execute, train
 from overparam.runs.execution import Execution
 from overparam.runs.run import Run, load_state, read
 from overparam.runs.store import Store, StoreError
 from overparam.runs.training.loop import Moment
 from overparam.runs.training.observer import Observer
-from overparam.runs.verified import UnsupportedSpec
 from overparam.specs import CNN, MLP, SGD, Adam, DataSpec, Rewind, RunSpec, TrainSpec
-from overparam.store.digests import digest_arrays
 
 DATA = DataSpec(name="digits", num_train=200, num_test=100)
 

@@ -10,23 +10,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from overparam.foundations.torch_generators import torch_generator
-from overparam.identity import run_id
+from overparam.identity import digest_arrays, run_id
 from overparam.models.build import build
 from overparam.models.functional import Layout
 from overparam.models.taylor.network import Linearized
 from overparam.probes.every import probe_id
 from overparam.probes.taking import execute_and_measure
 from overparam.runs.attempt import Interrupted, Session
+from overparam.runs.checks import UnsupportedSpec
 from overparam.runs.execute import execute, train
 from overparam.runs.execution import Execution
 from overparam.runs.run import load_state
 from overparam.runs.store import Store
 from overparam.runs.training.loop import train_loop
 from overparam.runs.training.optim import build_optimizer
-from overparam.runs.verified import UnsupportedSpec
 from overparam.specs import CNN, MLP, SGD, Adam, DataSpec, Rewind, RunSpec, TrainSpec
 from overparam.specs.overrides import apply_overrides
-from overparam.store.digests import digest_arrays
 from tests.support.kernels import jacobian_rows
 from tests.support.probes import ALL
 

@@ -17,6 +17,7 @@ from overparam.models.masks import density, masked, shuffled_mask
 from overparam.runs import execute as module
 from overparam.runs import run as runs
 from overparam.runs.attempt import Interrupted, Session
+from overparam.runs.checks import UnsupportedSpec
 from overparam.runs.execute import execute, train
 from overparam.runs.execution import Execution
 from overparam.runs.run import Run
@@ -25,7 +26,6 @@ from overparam.runs.training import loop
 from overparam.runs.training.gradients import Gradient, gradient_of
 from overparam.runs.training.pruning import MaskBroken, thinned
 from overparam.runs.training.state import State, restore
-from overparam.runs.verified import UnsupportedSpec
 from overparam.specs import (
     CNN,
     MLP,
@@ -298,7 +298,7 @@ def test_what_cannot_be_trained_is_said_before_training(tmp_path: Path, fields: 
 def test_without_data_to_compare_a_state_of_other_shapes_is_not_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: Rewind | SameSigns
 ) -> None:
-    monkeypatch.setattr(module, "is_at_hand", lambda data, data_dir: False)
+    monkeypatch.setattr("overparam.runs.checks.is_at_hand", lambda data, data_dir: False)
     with pytest.raises(ValueError, match=r"1\.weight has shape \(24, 40\) in the stored state, but \(24, 64\) in this"):
         train(spec(init=start), store=tmp_path)
 

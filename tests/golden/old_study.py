@@ -11,26 +11,18 @@ from math import prod
 from pathlib import Path
 
 import overparam
+from overparam.claims.claim import Claim
 from overparam.claims.estimand import Concordance, Difference, Every, Mean, Peak, PeakPlace, Point, Slope
 from overparam.probes.connectivity import Connectivity
 from overparam.probes.early_stop import EarlyStop
-from overparam.probes.every import (
-    Eigenvalues,
-    Noise,
-    Probing,
-    RelativeFlatness,
-    SpectralDensity,
-    Surface,
-    Trace,
-    WorstCase,
-)
+from overparam.probes.every import Eigenvalues, Noise, RelativeFlatness, SpectralDensity, Surface, Trace, WorstCase
 from overparam.probes.fitted import Fitted
 from overparam.probes.kernel import AnalyticKernel, Linearization, Movement, TangentKernel, Taylor, TraceRegression
 from overparam.probes.mask_profile import MaskProfile
 from overparam.specs import CNN, MLP, SGD, DataSpec, RunSpec, TrainSpec
 from overparam.specs.models.layers import weight_shapes
 from overparam.specs.pruning import controls, iterative_pruning
-from overparam.studies.study import Arm, Claim, Design, Level, Panel, Study
+from overparam.studies.study import Arm, Design, Level, Panel, Probing, Study
 
 STORE = Path(__file__).with_name("old_store")
 REPORT = Path(__file__).with_name("old_report.json")

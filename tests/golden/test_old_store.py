@@ -18,10 +18,9 @@ from pydantic import TypeAdapter
 from safetensors.numpy import load_file
 
 import overparam
-from overparam.identity import run_id
+from overparam.identity import digest_arrays, run_id
 from overparam.probes.every import Measured, Probe, probe_id
 from overparam.specs import RunSpec
-from overparam.store.digests import digest_arrays
 from tests.golden.old_study import DESIGN, REPORT, STORE, STUDY
 
 PROBE: TypeAdapter[Measured] = TypeAdapter(Probe)

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, TensorDataset
 
 from overparam.foundations.torch_generators import torch_generator
-from overparam.measure.problem.problem import opened
+from overparam.measure.problem.opening import opened
 from overparam.measure.products.operators import CurvatureOperator
 from overparam.measure.sharpness.weight_noise import perturbation_curve
 from overparam.measure.sharpness.worst_case import worst_case_sharpness

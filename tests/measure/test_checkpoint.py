@@ -19,7 +19,8 @@ from overparam.measure.products.operators import CurvatureOperator, MatrixOperat
 from overparam.measure.spectrum.eigenvalues import SAVE_EVERY, Eigenvalues, top_eigenvalues
 from overparam.measure.spectrum.extremes import Solve
 from overparam.models.build import build
-from overparam.specs.run import MLP, Activation
+from overparam.specs.fields import Activation
+from overparam.specs.models.mlp import MLP
 
 COLUMNS = ("values", "residuals", "lower", "upper", "vectors", "converged", "certified")
 SETTINGS: dict[str, Any] = {"which": "both", "tol": 1e-4, "max_products": 1000}

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from torch.autograd.function import Function
 
 from overparam.foundations.torch_generators import torch_generator
-from overparam.measure.problem.problem import evaluating, opened
+from overparam.measure.problem.opening import opened
+from overparam.measure.problem.problem import evaluating
 from overparam.measure.products.operators import Curvature, CurvatureOperator, dense
 from overparam.measure.products.second_order import SecondOrder
 from overparam.models.build import build
 from overparam.models.losses import per_example
-from overparam.specs.run import MLP
+from overparam.specs.models.mlp import MLP
 from tests.support.networks import Net, conv_then, images, rows, shaken, small_cnn
 from tests.support.oracles import (
     assert_close,

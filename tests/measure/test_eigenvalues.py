@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from overparam.foundations.torch_generators import torch_generator
-from overparam.measure.problem.problem import Batch, opened
+from overparam.measure.problem.opening import opened
+from overparam.measure.problem.problem import Batch
 from overparam.measure.products.operators import CURVATURES, Curvature, CurvatureOperator, MatrixOperator, dense
 from overparam.measure.spectrum.eigenvalues import top_eigenvalues
 from overparam.measure.spectrum.extremes import Solve
 from overparam.models.build import build
 from overparam.models.losses import LossName, cross_entropy_per_example, per_example
-from overparam.specs.run import MLP
+from overparam.specs.models.mlp import MLP
 from tests.support.classifiers import SMALL, exact, examples, known_matrix, small_mlp
 from tests.support.matrices import ends, of_matrix, rotated, saddle
 from tests.support.networks import rows, smooth_mlp

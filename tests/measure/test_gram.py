@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from overparam.foundations.torch_generators import torch_generator
-from overparam.measure.problem.problem import Batch, opened
+from overparam.measure.problem.opening import opened
+from overparam.measure.problem.problem import Batch
 from overparam.measure.products.operators import Curvature, CurvatureOperator, dense
 from overparam.measure.spectrum import gram
 from overparam.measure.spectrum.eigenvalues import top_eigenvalues
 from overparam.measure.spectrum.gram import gram_pairs, gram_pays, gram_rows, gram_values, softmax_root
 from overparam.models.build import build
 from overparam.models.losses import LossName, per_example
-from overparam.specs.run import MLP
+from overparam.specs.models.mlp import MLP
 
 F64 = torch.float64
 LOSSES: tuple[LossName, ...] = ("cross_entropy", "mse")

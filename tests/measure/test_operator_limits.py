@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from overparam.foundations.torch_generators import torch_generator
-from overparam.measure.problem.problem import Problem, opened
+from overparam.measure.problem.opening import opened
+from overparam.measure.problem.problem import Problem
 from overparam.measure.products.operators import Curvature, CurvatureOperator, MatrixOperator, dense
 from tests.support.networks import images, rows, small_cnn, smooth_mlp
 from tests.support.oracles import (

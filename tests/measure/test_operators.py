@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from overparam.foundations.torch_generators import torch_generator
-from overparam.measure.problem.problem import opened
+from overparam.measure.problem.opening import opened
 from overparam.measure.products.operators import CURVATURES, Curvature, CurvatureOperator, output_curvature
 from overparam.models.build import build
 from overparam.models.losses import LossName, per_example
-from overparam.specs.run import CNN
+from overparam.specs.models.cnn import CNN
 from tests.support.networks import images, rows, shaken, small_cnn, smooth_mlp
 from tests.support.oracles import (
     assert_close,

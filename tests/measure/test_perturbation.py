@@ -10,7 +10,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from overparam.foundations.torch_generators import torch_generator
-from overparam.measure.problem.problem import opened
+from overparam.measure.problem.opening import opened
 from overparam.measure.sharpness.rescaling import rescaled
 from overparam.measure.sharpness.weight_noise import perturbation_curve, scaled_direction
 

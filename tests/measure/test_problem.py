@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from overparam.foundations import allocator
 from overparam.foundations.torch_generators import torch_generator
-from overparam.measure.problem.problem import Batch, evaluating, opened
+from overparam.measure.problem.opening import opened
+from overparam.measure.problem.problem import Batch, evaluating
 from overparam.models.functional import chosen_parameters
 from tests.support.opened import examples, left_alone, network, refused
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from overparam.foundations.torch_generators import torch_generator
-from overparam.measure.problem.problem import opened
+from overparam.measure.problem.opening import opened
 from overparam.measure.spectrum.eigenvalues import top_eigenvalues
 from tests.support.opened import examples, left_alone, network, refused
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from overparam.foundations.torch_generators import torch_generator
-from overparam.measure.problem.problem import opened
+from overparam.measure.problem.opening import opened
 from overparam.models.losses import batch_mean, cross_entropy_per_example, mse_per_example
 from overparam.models.risk import risk
 

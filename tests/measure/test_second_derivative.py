@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.function import Function
 
 from overparam.foundations.torch_generators import torch_generator
-from overparam.measure.problem.problem import opened
+from overparam.measure.problem.opening import opened
 from overparam.measure.products.operators import CurvatureOperator
 from overparam.measure.spectrum.eigenvalues import top_eigenvalues
 from tests.support.matrices import ends

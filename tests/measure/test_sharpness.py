@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from overparam.foundations.torch_generators import torch_generator
-from overparam.measure.problem.problem import Problem, opened
-from overparam.measure.sharpness.pac_bayes import crossing, pac_bayes_sigma, relative_flatness
+from overparam.measure.problem.opening import opened
+from overparam.measure.problem.problem import Problem
+from overparam.measure.sharpness.pac_bayes import crossing, pac_bayes_sigma
+from overparam.measure.sharpness.relative_flatness import relative_flatness
 from overparam.measure.sharpness.rescaling import rescaled
 from overparam.measure.sharpness.weight_noise import perturbation_curve, scaled_direction
 from overparam.measure.sharpness.worst_case import worst_case_sharpness

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from overparam.foundations.torch_generators import torch_generator
-from overparam.measure.problem.problem import Batch, opened
+from overparam.measure.problem.opening import opened
+from overparam.measure.problem.problem import Batch
 from overparam.measure.products.operators import CURVATURES, Curvature, CurvatureOperator, MatrixOperator, dense
 from overparam.measure.spectrum.density import Density, quadrature, spectral_density
 from overparam.models.build import build
-from overparam.specs.run import MLP
+from overparam.specs.models.mlp import MLP
 from tests.support.matrices import rotated
 from tests.support.networks import Once, rows, shaken
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from overparam.foundations.torch_generators import torch_generator
-from overparam.measure.problem.problem import Batch, opened
+from overparam.measure.problem.opening import opened
+from overparam.measure.problem.problem import Batch
 from overparam.measure.sharpness.surface import loss_surface
 from overparam.measure.spectrum.eigenvalues import top_eigenvalues
 

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 from overparam.foundations.torch_generators import torch_generator
 from overparam.measure.estimate import Estimate, mean_with_interval
-from overparam.measure.problem.problem import Batch, opened
+from overparam.measure.problem.opening import opened
+from overparam.measure.problem.problem import Batch
 from overparam.measure.products.operators import CURVATURES, Curvature, CurvatureOperator, MatrixOperator, dense
-from overparam.measure.sharpness.pac_bayes import relative_flatness
+from overparam.measure.sharpness.relative_flatness import relative_flatness
 from overparam.measure.spectrum.trace import Method, hessian_frobenius, hessian_trace, hutchinson, hutchpp, rademacher
 from overparam.models.build import build
-from overparam.specs.run import MLP
+from overparam.specs.models.mlp import MLP
 from tests.support.networks import Once, rows, shaken
 
 F64 = torch.float64

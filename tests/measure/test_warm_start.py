@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from overparam.foundations.torch_generators import torch_generator
-from overparam.measure.problem.problem import CHUNK, Batch, opened
+from overparam.measure.problem.opening import opened
+from overparam.measure.problem.problem import CHUNK, Batch
 from overparam.measure.products.operators import CurvatureOperator, MatrixOperator
 from overparam.measure.spectrum.eigenvalues import Eigenvalues, top_eigenvalues
 from overparam.measure.spectrum.extremes import CONFIDENCE, Solve, mixed
@@ -20,7 +21,7 @@ from overparam.measure.spectrum.lanczos import Krylov, seen_ends
 from overparam.measure.spectrum.warm_start import WARM_STEPS, drawn_subset, warm_vector
 from overparam.models.build import build
 from overparam.models.losses import LossName
-from overparam.specs.run import MLP
+from overparam.specs.models.mlp import MLP
 from tests.support.classifiers import exact, examples
 from tests.support.matrices import Form, ends, rotated
 from tests.support.networks import images, rows, small_cnn, smooth_mlp

@@ -13,7 +13,7 @@ from overparam.foundations.torch_generators import torch_generator
 from overparam.models.build import build
 from overparam.models.masks import Mask, density, magnitude_mask, masked, prunable, random_mask, regrown, shuffled_mask
 from overparam.specs import CNN, MLP
-from overparam.specs.models.layers import erdos_renyi_counts
+from overparam.specs.pruning_rates import erdos_renyi_counts
 
 Weights = dict[str, Tensor]
 # Frankle & Carbin (2019): rounds → percent of LeNet-300-100 that is left, by 20 % per layer and 10 % of the last.

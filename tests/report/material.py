@@ -2,8 +2,9 @@
 
 import polars as pl
 
-from overparam.claims.sample import Reading, level_text
+from overparam.claims.sample import level_text
 from overparam.probes.every import Eigenvalues, Measured, Noise, SpectralDensity, Surface
+from overparam.probes.reading import Reading
 from overparam.studies.loss_landscape import LOSS_LANDSCAPE
 from overparam.studies.study import Cell
 

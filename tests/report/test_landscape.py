@@ -12,14 +12,14 @@ from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.lines import Line2D
 
-from overparam.claims.sample import Reading
 from overparam.probes.every import Eigenvalues, Noise, SpectralDensity, Surface, probe_id
+from overparam.probes.reading import Reading
 from overparam.report.figures.drawing import Drawing, geometric
 from overparam.report.figures.every import landscape_drawings
 from overparam.report.figures.noise import reversals
 from overparam.report.figures.spectra import BANDWIDTH, linear_core, resolution
 from overparam.report.figures.surfaces import log_increases
-from overparam.report.figures.sweep import to_svg
+from overparam.report.figures.svg import to_svg
 from tests.report.material import DESIGN, FACTOR, everything
 
 TITLES = {arm.name: arm.title for arm in DESIGN.arms}

@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from numpy.typing import NDArray
 
-from overparam.claims.sample import Reading, level_text
+from overparam.claims.sample import level_text
 from overparam.probes.mask_profile import MaskProfile
+from overparam.probes.reading import Reading
 from overparam.report.figures.drawing import Material
 from overparam.report.figures.masks import masks
 from overparam.studies.lottery_ticket import LOTTERY_TICKET

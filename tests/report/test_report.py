@@ -16,10 +16,11 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
 from overparam.claims.estimand import Difference, Every, Point
-from overparam.report import tables
+from overparam.report import latex, tables
 from overparam.report import written as numbers
 from overparam.report.figures.effects import effects_figure
-from overparam.report.figures.sweep import PANELS, draw_panel, inline, legend_keys, level_places, sweep_figure, to_svg
+from overparam.report.figures.svg import inline, to_svg
+from overparam.report.figures.sweep import PANELS, draw_panel, legend_keys, level_places, sweep_figure
 from overparam.report.render import render
 from tests.report.made_up import result, smoke
 
@@ -300,14 +301,14 @@ def test_numbers_are_written_for_people() -> None:
 
 
 def test_latex_is_escaped() -> None:
-    text = tables.latex(["a_b", "50 %"], [["x & y", "−1"]])
+    text = latex.latex(["a_b", "50 %"], [["x & y", "−1"]])
     assert r"a\_b & 50 \%" in text
     assert r"x \& y & $-$1 \\" in text
 
 
 def test_a_table_without_rows_has_no_blank_line() -> None:
     """TeX would take it for a row, and stop at the rule that follows."""
-    text = tables.latex(["a", "b"], [])
+    text = latex.latex(["a", "b"], [])
     assert "\n\n" not in text and "\\midrule\n\\bottomrule\n" in text
 
 

@@ -19,7 +19,7 @@ from overparam.foundations.numpy_generators import numpy_generator
 from overparam.report.figures.drawing import Drawing, Material, geometric
 from overparam.report.figures.exponents import scaling_of, written
 from overparam.report.figures.scaling import scaling, scalings
-from overparam.report.figures.sweep import to_svg
+from overparam.report.figures.svg import to_svg
 from overparam.report.render import StudyResult, render
 from overparam.studies.batch_size import BATCH_SIZE
 from overparam.studies.loss_landscape import LOSS_LANDSCAPE

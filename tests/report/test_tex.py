@@ -2,10 +2,10 @@
 
 import pytest
 
+from overparam.claims.estimand import level_text
 from overparam.report import written as numbers
-from overparam.report.tex import escape
+from overparam.report.latex import escape
 from overparam.studies.catalogue import STUDIES
-from overparam.studies.study import level_text
 
 
 @pytest.mark.parametrize("name", STUDIES)

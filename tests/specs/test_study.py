@@ -7,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from overparam.claims.estimand import Concordance, Difference, Every, Mean, Peak, PeakPlace, Point, Slope
+from overparam.claims.claim import Claim
+from overparam.claims.estimand import Concordance, Difference, Every, Mean, Peak, PeakPlace, Point, Slope, level_text
 from overparam.identity import run_id
 from overparam.specs import MLP, SGD, DataSpec, RunSpec, TrainSpec
 from overparam.studies.catalogue import STUDIES
-from overparam.studies.study import Arm, Claim, Design, Level, Panel, level_text
+from overparam.studies.study import Arm, Design, Level, Panel
 
 
 def spec(batch_size: int) -> RunSpec:

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from overparam.foundations import paths
 from overparam.foundations.environment import differences, environment, numeric, vector_capability
-from overparam.identity import RunId
+from overparam.foundations.files import replace_bytes
+from overparam.identity import RunId, digest_arrays
 from overparam.runs import store as module
 from overparam.runs.store import Store, StoreError
-from overparam.store.digests import digest_arrays
 
 ID = RunId("ab" + "0" * 30)
 STATES = {0: {"w": np.arange(4, dtype=np.float32)}, 7: {"w": np.ones(4, dtype=np.float32)}}
@@ -157,7 +157,7 @@ def test_what_cannot_be_written_leaves_nothing_behind(
     monkeypatch.setattr(os, "fsync", fail)
     store = Store(tmp_path)
     with pytest.raises(type(error)):
-        module.replace_bytes(tmp_path / "costs.json", b"{}")
+        replace_bytes(tmp_path / "costs.json", b"{}")
     with pytest.raises(type(error)):
         store.write(ID, '{"a": 1}', {"status": "ok"}, STATES)
     assert not store.has(ID)

@@ -8,12 +8,13 @@ import pytest
 
 from overparam.identity import run_id
 from overparam.lab.experiment import experiment, of_specs
-from overparam.lab.laboratory import plan_of, run
+from overparam.lab.laboratory import run
+from overparam.lab.plan import plan_of
 from overparam.models.masks import density
 from overparam.runs.execution import Execution
 from overparam.runs.run import read
 from overparam.specs import MLP, SGD, DataSpec, Magnitude, RandomMask, Rewind, RunSpec, TrainSpec
-from overparam.specs.overrides import OverrideError
+from overparam.specs.assignments import OverrideError
 from overparam.specs.pruning import controls, iterative_pruning, one_shot, shares_pruned, total, weights_left
 from overparam.studies.lottery_ticket import LOTTERY_TICKET
 from overparam.studies.lottery_ticket.arms import CONTROLS, TICKET, by_density, sizes_of

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from overparam.foundations.torch_generators import torch_generator
-from overparam.measure.problem.problem import Batch, opened
+from overparam.measure.problem.opening import opened
+from overparam.measure.problem.problem import Batch
 from overparam.measure.products.operators import Curvature, CurvatureOperator, dense
 from overparam.models.build import build
 from overparam.models.losses import LossName
-from overparam.specs.run import MLP
+from overparam.specs.models.mlp import MLP
 
 F64 = torch.float64
 

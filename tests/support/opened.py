@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from overparam.foundations.torch_generators import torch_generator
-from overparam.measure.problem.problem import Batch, opened
+from overparam.measure.problem.opening import opened
+from overparam.measure.problem.problem import Batch
 
 
 def examples(count: int = 30, inputs: int = 5, classes: int = 3, seed: int = 0) -> Batch:

@@ -10,7 +10,8 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from overparam.foundations.torch_generators import torch_generator
-from overparam.measure.problem.problem import evaluating, opened
+from overparam.measure.problem.opening import opened
+from overparam.measure.problem.problem import evaluating
 from overparam.measure.products.operators import Curvature, CurvatureOperator, dense
 from overparam.measure.products.second_order import SecondOrder
 from overparam.models.losses import LossName, per_example

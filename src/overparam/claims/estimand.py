@@ -161,3 +161,15 @@ def pointed_at(estimand: Estimand) -> tuple[list[Point], list[str], list[Metric]
         case Every(parts=parts):
             found = [pointed_at(part) for part in parts]
             return [p for points, _, _ in found for p in points], [], [m for _, _, metrics in found for m in metrics]
+
+
+def level_text(level: float | str) -> str:
+    """How a level is written everywhere: a number with six digits, or with as many as it needs.
+
+    >>> level_text(32.0), level_text(1234567.0), level_text("full lr 0.1")
+    ('32', '1234567', 'full lr 0.1')
+    """
+    if isinstance(level, str):
+        return level
+    short = format(level, "g")
+    return short if float(short) == level else repr(level).removesuffix(".0")

@@ -5,7 +5,7 @@ from bisect import bisect_left
 
 from scipy import stats
 
-from overparam.studies.study import Claim
+from overparam.claims.claim import Claim
 
 MAX_SEEDS = 1000
 

@@ -1,8 +1,7 @@
 """The table of runs and what an estimand takes from it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -10,27 +9,13 @@ from numpy.typing import NDArray
 
 from overparam.claims.comparisons import exponents, slopes_per_doubling
 from overparam.claims.estimand import Concordance, Difference, Mean, Metric, Peak, PeakPlace, PerSeed, Slope
+from overparam.claims.estimand import level_text as level_text
 from overparam.claims.kendall import within_levels
 from overparam.claims.peak import first_below, held_out, most_prominent
-from overparam.probes.every import Measured
-from overparam.specs.run import RunSpec
-from overparam.studies.study import level_text as level_text
 
 Values = NDArray[np.float64]
 FAILED = ("diverged", "collapsed")
 EARLY_STOP = "early_stop_"  # metrics of the probe of that name
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What a probe found of the run in one cell, a row for each step it looked at."""
-
-    arm: str
-    level: str
-    seed: int
-    spec: RunSpec
-    probe: Measured
-    rows: tuple[Mapping[str, Any], ...]
 
 
 @dataclass(frozen=True)

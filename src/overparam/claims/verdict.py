@@ -19,12 +19,12 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
+from overparam.claims.claim import Claim
 from overparam.claims.comparisons import Direction, effect_size, holm, no_spread, paired_t, sign_flip, tost, welch
 from overparam.claims.estimand import Concordance, Difference, Every, Mean, Peak, PeakPlace, PerSeed, least_levels
 from overparam.claims.intervals import Interval, bca_interval, sampling_error, t_interval
 from overparam.claims.power import seeds_needed
 from overparam.claims.sample import Sample, failure_rates, rows_of, sample
-from overparam.studies.study import Claim
 
 Outcome = Literal["supported", "refuted", "inconclusive"]
 ALPHA = 0.05

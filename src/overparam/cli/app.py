@@ -82,9 +82,10 @@ def run(
     from overparam.cli import progress
     from overparam.cli.choice import asked, choose
     from overparam.cli.tables import verdict_table
-    from overparam.lab.backends.jobs import refuse_unknown
+    from overparam.lab.backends.choose import refuse_unknown
     from overparam.lab.costs import CostModel
-    from overparam.lab.laboratory import carry_out, cost_of
+    from overparam.lab.laboratory import carry_out
+    from overparam.lab.plan import cost_of
 
     with _resumable(), plain_errors(debug):
         chosen = choose(asked(names, preset, sets, config, seeds, data_dir), store, workers, device, allow_mixed)
@@ -143,9 +144,9 @@ def plan(
     from overparam.cli import progress
     from overparam.cli.choice import asked, choose
     from overparam.cli.tables import plan_table, power_table
-    from overparam.lab.backends.jobs import refuse_unknown
+    from overparam.lab.backends.choose import refuse_unknown
     from overparam.lab.costs import CostModel, disk_bytes
-    from overparam.lab.laboratory import cost_of
+    from overparam.lab.plan import cost_of
     from overparam.lab.throughput import measured_throughput
 
     with plain_errors(debug):
@@ -267,8 +268,8 @@ def measure(
 ) -> None:
     """Measure how sharp a model of your own is, and which measures its scale alone can move."""
     from overparam.cli.user_model import report_on
+    from overparam.foundations.files import replace_bytes
     from overparam.report.card import card_page
-    from overparam.runs.store import replace_bytes
 
     with plain_errors(debug):
         card = report_on(reference, weights, data, data_dir, examples, loss)
@@ -324,7 +325,7 @@ def selftest() -> None:
 @data_app.command("list")
 def data_list(data_dir: DataOption = None, debug: DebugOption = False) -> None:
     """Name the data sets that can be used now."""
-    from overparam.data.load import available
+    from overparam.data.sources import available
 
     with plain_errors(debug):
         entries = available(data_dir)

@@ -5,12 +5,14 @@ from pathlib import Path
 
 from overparam.cli.tables import command_line
 from overparam.lab.experiment import Experiment, experiment
-from overparam.lab.laboratory import Results, default_workers, plan_of
+from overparam.lab.laboratory import default_workers
+from overparam.lab.plan import Plan, plan_of
 from overparam.lab.request import Request, run_command, without_store
-from overparam.lab.schedule import Plan
+from overparam.lab.results import Results
 from overparam.runs.execution import Execution
 from overparam.runs.store import StoreError
-from overparam.specs.overrides import parse_assignments, yaml_overrides
+from overparam.specs.assignments import parse_assignments
+from overparam.specs.overrides import yaml_overrides
 from overparam.studies.catalogue import STUDIES
 
 

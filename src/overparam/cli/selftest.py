@@ -17,7 +17,7 @@ from overparam.measure.gradient_noise import gradient_noise_scale
 from overparam.measure.kernels.empirical import empirical_ntk
 from overparam.measure.kernels.infinite import analytic_ntk
 from overparam.measure.kernels.regression import kernel_regression
-from overparam.measure.problem.problem import opened
+from overparam.measure.problem.opening import opened
 from overparam.measure.products.operators import CurvatureOperator, dense
 from overparam.measure.spectrum.eigenvalues import top_eigenvalues
 from overparam.measure.spectrum.trace import hessian_trace
@@ -26,7 +26,12 @@ from overparam.models.masks import magnitude_mask
 from overparam.runs.attempt import Interrupted
 from overparam.runs.execute import execute
 from overparam.runs.execution import Execution
-from overparam.specs.run import CNN, MLP, SGD, DataSpec, RunSpec, TrainSpec
+from overparam.specs.data import DataSpec
+from overparam.specs.models.cnn import CNN
+from overparam.specs.models.mlp import MLP
+from overparam.specs.optimizers import SGD
+from overparam.specs.run import RunSpec
+from overparam.specs.train import TrainSpec
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from overparam.data.load import prepare, sizes
 from overparam.measure.problem.problem import Batch, Data
 from overparam.measure.sharpness.card import SharpnessReport, sharpness_report
 from overparam.models.losses import LossName
-from overparam.specs.run import DataSpec
+from overparam.specs.data import DataSpec
 
 NAMED_EXAMPLES = 1000  # of a named data set, or all of a smaller one, where no number is asked for
 PRIVATE = "_overparam_measured"  # the name of the user's module: that of the file may be taken, as by json.py

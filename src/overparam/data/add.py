@@ -6,8 +6,9 @@ import uuid
 from pathlib import Path
 
 from overparam.data.check import dataset
-from overparam.data.load import EMBEDDED, LAYOUTS, Source, detect, folder_of
+from overparam.data.sources import LAYOUTS, Source, detect, folder_of
 from overparam.data.types import DataError
+from overparam.specs.known_data import EMBEDDED
 
 
 def add(name: str, source: Path, data_dir: Path | None = None) -> Path:

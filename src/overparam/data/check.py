@@ -3,13 +3,8 @@
 import numpy as np
 
 from overparam.data.types import Array, DataError, Dataset
+from overparam.specs.known_data import PUBLISHED, Moments
 
-Moments = tuple[tuple[float, ...], tuple[float, ...]]
-# Published normalization constants, on pixels in [0, 1]; other data sets get those of their training pool.
-PUBLISHED: dict[str, Moments] = {
-    "mnist": ((0.1307,), (0.3081,)),
-    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
-}
 Raw = dict[str, Array]
 
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from overparam.data.types import DataError
 from overparam.foundations.numpy_generators import numpy_generator
-from overparam.store.digests import digest_arrays
+from overparam.identity import digest_arrays
 
 Indices = NDArray[np.int64]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from overparam.store.digests import digest_arrays
+from overparam.identity import digest_arrays
 
 Array = NDArray[np.generic]
 

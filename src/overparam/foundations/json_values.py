@@ -16,3 +16,8 @@ def finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(name): finite(each) for name, each in value.items()}
     return [finite(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
+def number(value: float | None) -> float:
+    """A stored value: NaN is kept as null."""
+    return math.nan if value is None else value

@@ -15,10 +15,10 @@ from pathlib import Path
 from overparam.data.load import sizes
 from overparam.data.types import Sizes
 from overparam.foundations import paths
+from overparam.foundations.files import replace_bytes
 from overparam.identity import digest_text
 from overparam.probes.every import Measured
 from overparam.runs.execution import Execution
-from overparam.runs.store import replace_bytes
 from overparam.runs.training.timetable import Timetable
 from overparam.specs.models.layers import count_parameters, forward_flops
 from overparam.specs.run import Dense, RunSpec

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from overparam.claims.sample import level_text
+from overparam.foundations.words import nearest
 from overparam.specs import RunSpec
-from overparam.specs.explain import nearest
-from overparam.specs.overrides import Assignment, OverrideError, applies, apply, parse_assignments, value_at
+from overparam.specs.assignments import Assignment, OverrideError, parse_assignments
+from overparam.specs.overrides import applies, apply, value_at
 from overparam.studies.catalogue import STUDIES
 from overparam.studies.study import Arm, Cell, Design, Level, Preset, Study
 

@@ -8,7 +8,8 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from overparam.foundations import paths
-from overparam.runs.store import StoreError, replace_bytes
+from overparam.foundations.files import replace_bytes
+from overparam.runs.store import StoreError
 
 
 class Request(BaseModel):

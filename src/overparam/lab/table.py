@@ -5,11 +5,12 @@ from typing import Any
 
 import polars as pl
 
-from overparam.claims.sample import Reading, level_text
+from overparam.claims.sample import level_text
 from overparam.foundations.environment import numeric
 from overparam.identity import RunId, run_id
 from overparam.lab.experiment import Experiment
 from overparam.probes.every import Measured, probe_id
+from overparam.probes.reading import Reading
 from overparam.runs.execution import Execution
 from overparam.runs.store import Store
 from overparam.runs.verified import stored

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from overparam.foundations.torch_generators import torch_generator
 from overparam.measure.estimate import Estimate
-from overparam.measure.problem.problem import Data, Loss, opened
+from overparam.measure.problem.opening import opened
+from overparam.measure.problem.problem import Data, Loss
 from overparam.measure.problem.subset import restricted
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from overparam.specs.run import Activation
+from overparam.specs.fields import Activation
 
 
 class Erf(nn.Module):

@@ -8,7 +8,8 @@ from torch import nn
 
 from overparam.models.cnn import build_cnn
 from overparam.models.mlp import NTKLinear, build_mlp
-from overparam.specs.run import CNN, MLP
+from overparam.specs.models.cnn import CNN
+from overparam.specs.models.mlp import MLP
 
 
 def build(spec: MLP | CNN, input_shape: tuple[int, ...], num_classes: int, *, generator: torch.Generator) -> nn.Module:

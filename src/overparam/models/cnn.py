@@ -6,8 +6,8 @@ Images (C, H, W) use two-dimensional convolutions, signals (L,) one-dimensional 
 from torch import Tensor, nn
 
 from overparam.models.activations import activation
+from overparam.specs.models.cnn import CNN
 from overparam.specs.models.layers import HIDDEN, channels_and_spatial
-from overparam.specs.run import CNN
 
 
 class AddChannel(nn.Module):

@@ -10,9 +10,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from overparam.foundations.words import nearest
 from overparam.models.functional import Layout
-from overparam.specs.explain import nearest
-from overparam.specs.models.layers import erdos_renyi_counts, pruned_count, rates_by_name
+from overparam.specs.pruning_rates import erdos_renyi_counts, pruned_count, rates_by_name
 
 Mask = dict[str, Tensor]
 Fractions = float | Mapping[str, float]
@@ -48,7 +48,7 @@ def magnitude_mask(
 
     Args:
         weights: all named parameters; those of fewer than two axes are left out.
-        fraction: in [0, 1], or with `scope="layer"` one per tensor (see `overparam.specs.models.layers.rates_by_name`).
+        fraction: in [0, 1], or with `scope="layer"` one per tensor (see `overparam.specs.pruning_rates.rates_by_name`).
         mask: what is still kept; all if it is missing.
         scope: whether tensors are compared with each other.
 
@@ -80,7 +80,7 @@ def random_mask(
     """The mask after as many weights as `magnitude_mask` takes are pruned, uniformly at random.
 
     With `scope="erdos_renyi"` as many are pruned in all as with `"global"`, but how many of each tensor is fixed by
-    `overparam.specs.models.layers.erdos_renyi_counts`; it needs one fraction, and starts from all weights.
+    `overparam.specs.pruning_rates.erdos_renyi_counts`; it needs one fraction, and starts from all weights.
 
     Args:
         weights: all named parameters; only their names, shapes and devices matter.

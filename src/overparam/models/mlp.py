@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from overparam.models.activations import activation
-from overparam.specs.run import MLP
+from overparam.specs.models.mlp import MLP
 
 
 class NTKLinear(nn.Linear):

@@ -10,11 +10,11 @@ from overparam.data.types import Split
 from overparam.models.risk import risk
 from overparam.probes.early_stop import EarlyStop
 from overparam.probes.probe import probe_id
+from overparam.runs.checks import UnsupportedSpec
 from overparam.runs.execution import Execution
 from overparam.runs.run import Run
 from overparam.runs.training.loop import Moment
 from overparam.runs.training.observer import Observer, Rows
-from overparam.runs.verified import UnsupportedSpec
 from overparam.specs.run import RunSpec
 
 

@@ -5,7 +5,6 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from overparam.identity import Spec
 from overparam.probes.connectivity import Connectivity
 from overparam.probes.early_stop import EarlyStop
 from overparam.probes.fitted import Fitted
@@ -177,12 +176,3 @@ Probe = Annotated[
     | MaskProfile,
     Field(discriminator="kind"),
 ]
-
-
-class Probing(Spec):
-    """A probe and the cells of a design it is taken of: all arms, levels and seeds unless named."""
-
-    probe: Probe
-    arms: tuple[str, ...] | None = None
-    levels: tuple[float | str, ...] | None = None
-    num_seeds: PositiveInt | None = None

@@ -33,9 +33,10 @@ from overparam.probes.kernel import (
     TraceRegression,
 )
 from overparam.runs.attempt import Session
+from overparam.runs.checks import UnsupportedSpec
 from overparam.runs.run import Run
-from overparam.runs.verified import UnsupportedSpec
-from overparam.specs.run import MLP, RunSpec
+from overparam.specs.models.mlp import MLP
+from overparam.specs.run import RunSpec
 
 Values = dict[str, Any]
 

@@ -9,10 +9,11 @@ from overparam.identity import run_id
 from overparam.measure.comparison.masks import Mask, dead_units, density_profile, expected_by_inputs, mask_overlap
 from overparam.models.masks import density
 from overparam.probes.mask_profile import MaskProfile
+from overparam.runs.checks import UnsupportedSpec
 from overparam.runs.execute import execute
 from overparam.runs.run import Run
 from overparam.runs.start import mask_of, refuse_diverged
-from overparam.runs.verified import UnsupportedSpec, refuse_mixed
+from overparam.runs.verified import refuse_mixed
 from overparam.specs.models.layers import weight_shapes
 
 

@@ -13,8 +13,9 @@ from overparam.foundations.json_values import finite
 from overparam.foundations.torch_generators import torch_generator
 from overparam.identity import run_id
 from overparam.measure.comparison.barrier import loss_barrier
-from overparam.measure.problem.problem import Problem, opened
-from overparam.measure.sharpness.pac_bayes import relative_flatness
+from overparam.measure.problem.opening import opened
+from overparam.measure.problem.problem import Problem
+from overparam.measure.sharpness.relative_flatness import relative_flatness
 from overparam.measure.sharpness.surface import loss_surface
 from overparam.measure.sharpness.weight_noise import perturbation_curve
 from overparam.measure.sharpness.worst_case import worst_case_sharpness
@@ -44,6 +45,7 @@ from overparam.probes.kernel_taking import kernel_rows
 from overparam.probes.mask_profile import MaskProfile
 from overparam.probes.mask_taking import mask_values
 from overparam.runs.attempt import Interrupted, Session
+from overparam.runs.checks import UnsupportedSpec
 from overparam.runs.determinism import settled
 from overparam.runs.execute import execute
 from overparam.runs.execution import Execution
@@ -51,7 +53,7 @@ from overparam.runs.run import Run, held, read
 from overparam.runs.store import Store
 from overparam.runs.training.observer import Observer
 from overparam.runs.training.timetable import Timetable
-from overparam.runs.verified import UnsupportedSpec, refuse_mixed
+from overparam.runs.verified import refuse_mixed
 from overparam.specs.run import RunSpec
 
 Values = dict[str, Any]

@@ -7,8 +7,8 @@ import polars as pl
 
 from overparam.claims.correlations import Correlation, correlations
 from overparam.claims.estimand import Concordance, pointed_at
-from overparam.claims.sample import Reading
 from overparam.foundations.json_values import finite
+from overparam.probes.reading import Reading
 from overparam.studies.study import Design
 
 

@@ -12,10 +12,11 @@ from jinja2 import Template
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from overparam.claims.sample import Reading
 from overparam.claims.verdict import Verdict
+from overparam.foundations.files import replace_bytes
 from overparam.foundations.json_values import finite
 from overparam.foundations.version import __version__
+from overparam.probes.reading import Reading
 from overparam.report import protocol, tables
 from overparam.report import written as numbers
 from overparam.report.figures import exponents
@@ -25,10 +26,11 @@ from overparam.report.figures.every import landscape_drawings
 from overparam.report.figures.least_squares import least_squares
 from overparam.report.figures.remarks import remarks
 from overparam.report.figures.scaling import scaling, scalings
-from overparam.report.figures.sweep import inline, sweep_figure, to_png, to_svg
+from overparam.report.figures.svg import inline, to_png, to_svg
+from overparam.report.figures.sweep import sweep_figure
+from overparam.report.latex import _arms_latex, _verdicts_latex
 from overparam.report.readings import correlated, readings_json
 from overparam.report.templates import environment
-from overparam.runs.store import replace_bytes
 from overparam.studies.study import Preset, Study
 
 SCHEMA_VERSION = 1
@@ -211,39 +213,6 @@ def _tables(result: StudyResult, rows: list[tables.Row], out_dir: Path) -> None:
     _write(data / f"{name}_runs.csv", result.frame.write_csv())
     _write(data / f"{name}_arms.tex", _arms_latex(rows))
     _write(data / f"{name}_verdicts.tex", _verdicts_latex(result.verdicts))
-
-
-def _arms_latex(rows: Iterable[tables.Row]) -> str:
-    columns = ["Arm", "Level", "n ok/all", "Test accuracy (%)", "Train accuracy (%)", "Gap (points)", "Train loss"]
-    cells = [
-        [
-            row["title"],
-            row["level"],
-            f"{row['n_ok']}/{row['n_all']}",
-            f"{numbers.percent(row['test_accuracy'])} [{numbers.percent(row['test_accuracy_lower'])}, "
-            f"{numbers.percent(row['test_accuracy_upper'])}]",
-            numbers.percent(row["train_accuracy"]),
-            numbers.points(row["gap"]),
-            numbers.plain(row["train_loss"]),
-        ]
-        for row in rows
-    ]
-    return tables.latex(columns, cells)
-
-
-def _verdicts_latex(verdicts: Iterable[Verdict]) -> str:
-    columns = ["Claim", "Verdict", "Estimate", "95 % interval", "Unit", "n", "p for", "p against"]
-    cells = []
-    for v in verdicts:
-        estimand = v.claim.estimand
-        unit = numbers.unit(estimand)
-        found = v.interval.estimate, v.interval.lower, v.interval.upper
-        estimate, low, high = (numbers.effect(x, unit) for x in found)
-        adjusted = (v.p_holm, v.p_against_holm) if v.claim.confirmatory else (v.p, v.p_against)
-        cells.append(
-            [v.claim.sentence, v.verdict, estimate, f"[{low}, {high}]", unit, f"{v.n}", *map(numbers.p_value, adjusted)]
-        )
-    return tables.latex(columns, cells, layout=r"p{0.4\linewidth}lrrlrrr")
 
 
 def _caption(result: StudyResult, rows: Iterable[tables.Row]) -> str:

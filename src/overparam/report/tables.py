@@ -1,6 +1,5 @@
 """Frames and verdicts → rows of plain records, the same for HTML, CSV, LaTeX and JSON."""
 
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 import polars as pl
@@ -8,7 +7,6 @@ import polars as pl
 from overparam.claims.intervals import Interval, t_interval
 from overparam.claims.sample import level_text
 from overparam.claims.verdict import Verdict
-from overparam.report.tex import escape
 from overparam.studies.study import Design
 
 METRICS = ("test_accuracy", "train_accuracy", "gap", "train_loss", "test_loss")
@@ -100,13 +98,3 @@ def _interval(prefix: str, interval: Interval) -> Row:
         f"{prefix}lower": interval.lower,
         f"{prefix}upper": interval.upper,
     }
-
-
-def latex(columns: Sequence[str], rows: Iterable[Sequence[str]], layout: str | None = None) -> str:
-    """A booktabs table: the first column left, the others right, unless `layout` says otherwise."""
-    head = " & ".join(escape(column) for column in columns)
-    body = [" & ".join(escape(cell) for cell in row) + r" \\" for row in rows]
-    layout = layout or "l" + "r" * (len(columns) - 1)
-    top = [f"\\begin{{tabular}}{{{layout}}}", r"\toprule", rf"{head} \\", r"\midrule"]
-    # without rows no line, not even a blank one: TeX takes it for a row, in which no rule may stand
-    return "\n".join([*top, *body, r"\bottomrule", r"\end{tabular}"]) + "\n"

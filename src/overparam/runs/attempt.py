@@ -19,7 +19,7 @@ from overparam.models.build import build
 from overparam.models.taylor.lazy import as_trained
 from overparam.foundations.torch_generators import torch_generator
 from overparam.specs.run import RunSpec
-from overparam.store.digests import digest_arrays
+from overparam.identity import digest_arrays
 from overparam.runs.store import Store
 from overparam.runs.verified import refuse_mixed, refuse_other_data
 from overparam.runs.training.loop import Moment, train_loop
@@ -27,6 +27,8 @@ from overparam.runs.training.observer import Observer
 from overparam.runs.training.state import State, state_from_arrays
 from overparam.runs.training.status import status_of
 from overparam.runs.training.timetable import Timetable
+
+from overparam.foundations.json_values import number
 
 Row = dict[str, float | None]
 
@@ -246,6 +248,3 @@ def _columns(rows: list[Row]) -> dict[str, list[float | None]]:
     return {name: [row[name] for row in rows] for name in (rows[-1] if rows else ())}
 
 
-def number(value: float | None) -> float:
-    """A stored value: NaN is kept as null."""
-    return math.nan if value is None else value

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from overparam.data.load import is_at_hand, prepare, sizes
+from overparam.data.load import prepare, sizes
+from overparam.data.sources import is_at_hand
 from overparam.data.types import Sizes
 from overparam.runs.execution import Execution
 from overparam.identity import run_id
@@ -15,9 +16,13 @@ from overparam.runs.attempt import Session
 from overparam.specs.models.layers import weight_shapes
 from overparam.specs.run import RunSpec
 from overparam.runs.store import Store
-from overparam.runs.verified import UnsupportedSpec, refuse_unsupported
+from overparam.runs.checks import UnsupportedSpec
+from overparam.runs.checks import refuse_unsupported
 from overparam.runs.training.observer import Observer
 from overparam.runs.training.timetable import Timetable
+
+from overparam.runs.checks import _refuse_nothing_to_train
+from overparam.runs.checks import _refuse_other_shapes
 
 
 def train(
@@ -109,33 +114,9 @@ def _has_seen(run: Run, observer: Observer) -> bool:
     return rows is not None and set(rows.get("step", ())) == asked
 
 
-def _refuse_other_shapes(spec: RunSpec, execution: Execution) -> None:
-    """The weights of a parent on data of another shape do not fit. Data that is not at hand cannot be compared."""
-    for each in spec.ancestry():
-        for field in ("init", "mask"):
-            of = getattr(getattr(each, field), "of", None)
-            if of is None or of.data == each.data:
-                continue
-            if not all(is_at_hand(data, execution.data_dir) for data in (of.data, each.data)):
-                continue
-            theirs, ours = (sizes(data, data_dir=execution.data_dir) for data in (of.data, each.data))
-            if _shapes(each, theirs) != _shapes(each, ours):
-                raise UnsupportedSpec(
-                    f"{field}.of has the data {of.data.name} ({_described(theirs)}), but this run {each.data.name} "
-                    f"({_described(ours)}), so that its network has weights of other shapes; they must be the same: "
-                    f"name a run on data of the shape and classes of {each.data.name}"
-                )
 
 
-def _shapes(spec: RunSpec, data: Sizes) -> dict[str, tuple[int, ...]]:
-    return weight_shapes(spec.model, data.input_shape, data.num_classes)
 
 
-def _described(data: Sizes) -> str:
-    return f"inputs of shape {data.input_shape}, {data.num_classes} classes"
 
 
-def _refuse_nothing_to_train(spec: RunSpec, execution: Execution) -> None:
-    end = Timetable(spec.train, len(prepare(spec.data, data_dir=execution.data_dir).train.y)).total_steps
-    if spec.first_step >= end:
-        raise UnsupportedSpec(f"init.step = {spec.first_step} leaves nothing to train; the run ends at step {end}")

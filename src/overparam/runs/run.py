@@ -11,12 +11,13 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from overparam.runs.execution import Execution
-from overparam.specs.explain import nearest
+from overparam.foundations.words import nearest
 from overparam.identity import RunId, run_id
 from overparam.runs.determinism import settled
-from overparam.runs.attempt import Interrupted, Session, number
+from overparam.runs.attempt import Interrupted, Session
+from overparam.foundations.json_values import number
 from overparam.specs.run import RunSpec
-from overparam.store.digests import digest_arrays
+from overparam.identity import digest_arrays
 from overparam.foundations.environment import differences
 from overparam.runs.store import Store, StoreError
 from overparam.runs.verified import refuse_mixed, stored

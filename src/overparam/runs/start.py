@@ -12,9 +12,11 @@ from overparam.models.masks import Mask, magnitude_mask, masked, random_mask, sh
 from overparam.foundations.torch_generators import torch_generator
 from overparam.runs.run import load_state, read
 from overparam.runs.attempt import Session
-from overparam.specs.models.layers import rates_by_name, weight_shapes
+from overparam.specs.models.layers import weight_shapes
+from overparam.specs.pruning_rates import rates_by_name
 from overparam.specs.run import Dense, Fresh, Magnitude, RandomMask, Rewind, RunSpec, SameSigns, ShuffledMask
-from overparam.runs.verified import UnsupportedSpec, refuse_mixed
+from overparam.runs.verified import refuse_mixed
+from overparam.runs.checks import UnsupportedSpec
 from overparam.runs.training.state import State, fitting
 
 

@@ -21,7 +21,11 @@ from safetensors.numpy import load, save
 
 from overparam.foundations import paths
 from overparam.identity import RunId, digest_text
-from overparam.store.digests import digest_arrays
+from overparam.identity import digest_arrays
+
+from overparam.foundations.files import _sync_directory
+from overparam.foundations.files import _write_bytes
+from overparam.foundations.files import replace_bytes
 
 SCHEMA = 1
 Arrays = dict[str, np.ndarray]
@@ -221,29 +225,7 @@ def _read_arrays(file: Path) -> Arrays:
         raise StoreError(f"{file} cannot be read ({error}); delete the run's directory to redo it") from None
 
 
-def replace_bytes(file: Path, content: bytes) -> None:
-    """Write a file in one rename, so that no reader and no crash sees half of it."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f".{file.name}-{uuid.uuid4().hex}")
-    try:
-        _write_bytes(draft, content)
-        os.replace(draft, file)
-    finally:
-        draft.unlink(missing_ok=True)  # there is none after the rename
-    _sync_directory(file.parent)
 
 
-def _write_bytes(file: Path, content: bytes) -> None:
-    with open(file, "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
 
 
-def _sync_directory(directory: Path) -> None:
-    if os.name == "posix":
-        descriptor = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

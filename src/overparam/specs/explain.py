@@ -1,7 +1,5 @@
 """Validation errors in words: which field, what it holds, what is allowed, the nearest match."""
 
-import difflib
-import json
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -10,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from overparam.foundations.words import nearest, show
 from overparam.identity import Spec
 
 _BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
@@ -113,26 +112,3 @@ def _words_in(annotation: Any) -> list[str]:
 
 def kind_of(model: type[BaseModel]) -> str:
     return str(model.model_fields["kind"].default) if "kind" in model.model_fields else ""
-
-
-def closest(word: Any, words: Iterable[str]) -> str | None:
-    """The word that was most likely meant, if any is near.
-
-    >>> closest("Batchsize", ["batch_size", "flatness"])
-    'batch_size'
-    """
-    known = list(words)
-    lower = [each.lower() for each in known]
-    match = difflib.get_close_matches(str(word).lower(), lower, n=1)
-    return known[lower.index(match[0])] if match else None
-
-
-def nearest(word: Any, words: Iterable[str]) -> str:
-    """The end of an error's sentence; empty if no word is near."""
-    found = closest(word, words)
-    return "" if found is None else f"; nearest match: {found}"
-
-
-def show(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 60 else f"{text[:59]}…"

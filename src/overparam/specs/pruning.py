@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Literal
 
-from overparam.specs.models.layers import pruned_count, rates_by_name
+from overparam.specs.pruning_rates import pruned_count, rates_by_name
 from overparam.specs.run import Dense, Fresh, Magnitude, RandomMask, Rewind, RunSpec, SameSigns, ShuffledMask
 
 Rates = float | Mapping[str, float]

@@ -5,60 +5,14 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from overparam.claims.estimand import Estimand, Metric, Peak, PeakPlace, Slope, least_levels, pointed_at
+from overparam.claims.claim import Claim
+from overparam.claims.estimand import Metric, PeakPlace, Slope, least_levels, level_text, pointed_at
 from overparam.identity import Spec
-from overparam.probes.every import Measured, Probing
+from overparam.probes.every import Measured, Probe
 from overparam.specs.run import RunSpec
 
 Preset = Literal["smoke", "laptop", "overnight", "paper"]
 RUN_METRICS: tuple[Metric, ...] = ("test_accuracy", "train_accuracy", "test_loss", "train_loss", "gap")
-
-
-class Claim(Spec):
-    """A sentence about an estimand, with direction, bounds and test fixed before the runs.
-
-    Accuracies are fractions, so a margin of .01 is one percentage point. Superiority and non-inferiority look
-    in `direction`; equivalence ignores it. `pilot_sd` is the seed-to-seed standard deviation of the paired
-    estimate that power is planned with. `paper_value` is shown, never tested; whether it agrees is said only if the
-    design is `comparable` with the paper's protocol.
-    """
-
-    name: str
-    sentence: str
-    estimand: Estimand
-    test: Literal["superiority", "equivalence", "noninferiority"]
-    direction: Literal["greater", "less"] = "greater"
-    null: float = 0.0
-    margin: PositiveFloat
-    pilot_sd: PositiveFloat
-    paper_value: float | None = None
-    paper_note: str = ""
-    comparable: bool = False
-    confirmatory: bool = True
-
-    @model_validator(mode="after")
-    def _a_peak_has_its_own_test(self) -> "Claim":
-        """It is of a rise and a fall above 0, so nothing else may be asked of it."""
-        asked = self.test, self.direction, self.null
-        if isinstance(self.estimand, Peak) and asked != ("superiority", "greater", 0.0):
-            raise ValueError(
-                f"claim {self.name} is about a peak, which is tested for a rise and a fall above 0, but has test "
-                f'"{self.test}", direction "{self.direction}" and null {self.null:g}; give test "superiority", '
-                'direction "greater" and null 0, and for a fall and a rise a peak with trough=True'
-            )
-        return self
-
-
-def level_text(level: float | str) -> str:
-    """How a level is written everywhere: a number with six digits, or with as many as it needs.
-
-    >>> level_text(32.0), level_text(1234567.0), level_text("full lr 0.1")
-    ('32', '1234567', 'full lr 0.1')
-    """
-    if isinstance(level, str):
-        return level
-    short = format(level, "g")
-    return short if float(short) == level else repr(level).removesuffix(".0")
 
 
 class Level(Spec):
@@ -123,6 +77,15 @@ class Cell(NamedTuple):
     level: float | str
     seed: int
     spec: RunSpec
+
+
+class Probing(Spec):
+    """A probe and the cells of a design it is taken of: all arms, levels and seeds unless named."""
+
+    probe: Probe
+    arms: tuple[str, ...] | None = None
+    levels: tuple[float | str, ...] | None = None
+    num_seeds: PositiveInt | None = None
 
 
 class Design(Spec):

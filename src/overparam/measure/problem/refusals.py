@@ -1,13 +1,11 @@
 """What cannot be measured, said before anything is."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from overparam.measure.problem.problem import Problem
+from overparam.measure.problem.problem import Problem
 
 FEW = 4  # examples whose outputs are compared alone and among the others
 ALONE = "there is no mean over examples to measure; allowed: models that treat each example on its own in eval mode"
@@ -38,7 +36,7 @@ def refuse_non_finite(tensors: Mapping[str, Tensor]) -> None:
             raise ValueError(f"{name} holds {count} values that are not finite; measure a model whose weights are")
 
 
-def refuse_unmeasurable(problem: "Problem", everything: bool) -> None:
+def refuse_unmeasurable(problem: Problem, everything: bool) -> None:
     """Labels that do not fit, losses that are not finite, a model that is random, mixes examples or hides parameters.
 
     `everything` says that all trainable parameters are measured, so that the outputs must depend on them.
@@ -64,7 +62,7 @@ def refuse_unmeasurable(problem: "Problem", everything: bool) -> None:
         )
 
 
-def _refuse_labels(problem: "Problem", outputs: Tensor) -> None:
+def _refuse_labels(problem: Problem, outputs: Tensor) -> None:
     """For the named losses: one row of outputs per example, and labels among its columns."""
     if not isinstance(problem.loss, str):
         return
@@ -82,7 +80,7 @@ def _refuse_labels(problem: "Problem", outputs: Tensor) -> None:
         )
 
 
-def _refuse_coupled(problem: "Problem", outputs: Tensor) -> None:
+def _refuse_coupled(problem: Problem, outputs: Tensor) -> None:
     """The first examples must have the outputs alone that they have among the others, but for rounding."""
     x, parts = problem.chunks[0][0], problem.parts()
     try:

@@ -12,8 +12,10 @@ from torch import nn
 from overparam.foundations.json_values import finite
 from overparam.foundations.torch_generators import torch_generator
 from overparam.measure.estimate import Estimate
-from overparam.measure.problem.problem import Data, Loss, Problem, opened
-from overparam.measure.sharpness.pac_bayes import pac_bayes_sigma, relative_flatness
+from overparam.measure.problem.opening import opened
+from overparam.measure.problem.problem import Data, Loss, Problem
+from overparam.measure.sharpness.pac_bayes import pac_bayes_sigma
+from overparam.measure.sharpness.relative_flatness import relative_flatness
 from overparam.measure.sharpness.rescaling import refuse_factor, rescaled
 from overparam.measure.sharpness.weight_noise import Scale, perturbation_curve
 from overparam.measure.sharpness.worst_case import Norm, worst_case_sharpness

@@ -14,7 +14,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from overparam.measure.problem.examples import cast
-from overparam.measure.problem.problem import Data, opened
+from overparam.measure.problem.opening import opened
+from overparam.measure.problem.problem import Data
 
 Model = TypeVar("Model", bound=nn.Module)
 Named = tuple[str, nn.Module]

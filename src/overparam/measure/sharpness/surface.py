@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from overparam.foundations.torch_generators import torch_generator
-from overparam.measure.problem.problem import Data, Loss, Problem, opened
+from overparam.measure.problem.opening import opened
+from overparam.measure.problem.problem import Data, Loss, Problem
 from overparam.measure.sharpness.weight_noise import scaled_direction
 from overparam.measure.spectrum.eigenvalues import Eigenvalues, top_eigenvalues
 

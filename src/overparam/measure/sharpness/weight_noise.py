@@ -9,7 +9,8 @@ from scipy.special import stdtrit
 from torch import Tensor, nn
 
 from overparam.foundations.torch_generators import torch_generator
-from overparam.measure.problem.problem import Data, Loss, Problem, opened
+from overparam.measure.problem.opening import opened
+from overparam.measure.problem.problem import Data, Loss, Problem
 
 Scale = Literal["absolute", "filter", "adaptive"]
 SCALES = ("absolute", "filter", "adaptive")

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from overparam.foundations.torch_generators import torch_generator
 from overparam.measure.estimate import Estimate
-from overparam.measure.problem.problem import Data, Loss, Problem, opened
+from overparam.measure.problem.opening import opened
+from overparam.measure.problem.problem import Data, Loss, Problem
 
 Norm = Literal["l2", "linf", "keskar"]
 FIRST_STEP = 4.0  # radii: on a convex loss nearly a power iteration, which never goes down there

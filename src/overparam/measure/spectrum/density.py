@@ -11,7 +11,8 @@ from torch import nn
 
 from overparam.foundations.torch_generators import torch_generator
 from overparam.measure.estimate import Estimate, mean_with_interval
-from overparam.measure.problem.problem import Data, Loss, opened
+from overparam.measure.problem.opening import opened
+from overparam.measure.problem.problem import Data, Loss
 from overparam.measure.products.operators import Curvature, CurvatureOperator, Operator
 from overparam.measure.spectrum.lanczos import Krylov, refuse_asymmetric
 

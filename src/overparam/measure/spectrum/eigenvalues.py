@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from overparam.foundations.torch_generators import torch_generator
-from overparam.measure.problem.problem import Data, Loss, Problem, opened
+from overparam.measure.problem.opening import opened
+from overparam.measure.problem.problem import Data, Loss, Problem
 from overparam.measure.products.operators import Curvature, CurvatureOperator, refuse_unknown_curvature
 from overparam.measure.spectrum import checkpoint as file
 from overparam.measure.spectrum.extremes import CONFIDENCE, MIN_STEPS, Pair, Solve, Which

@@ -6,11 +6,11 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from overparam.claims.sample import Reading
 from overparam.probes.every import Eigenvalues, Measured
+from overparam.probes.reading import Reading
 from overparam.report.figures.drawing import Drawing, Material, key, levels_of, panels, place_of
 from overparam.report.figures.style import log_scale, looks
-from overparam.specs.run import SGD
+from overparam.specs.optimizers import SGD
 
 CAPTION = (
     "λmax along training, a line per seed, and times the learning rate of that step. Above the dashed line full-batch "

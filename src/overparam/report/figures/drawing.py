@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from overparam.claims.intervals import t_interval
-from overparam.claims.sample import Reading, level_text
+from overparam.claims.sample import level_text
 from overparam.probes.every import Measured
+from overparam.probes.reading import Reading
 from overparam.studies.study import Design
 
 Place = tuple[str, str, int]  # arm, level, seed

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from overparam.claims.sample import Reading
+from overparam.probes.reading import Reading
 from overparam.report.figures.along import along
 from overparam.report.figures.curvature import curvature
 from overparam.report.figures.drawing import Drawing, Material

@@ -7,9 +7,9 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from overparam.claims.intervals import t_interval
-from overparam.claims.sample import Reading
 from overparam.probes.every import Measured
 from overparam.probes.mask_profile import MaskProfile
+from overparam.probes.reading import Reading
 from overparam.report.figures.drawing import Drawing, Material, bars, levels_of, panels, place_of
 from overparam.report.figures.style import log_scale, looks
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from overparam.claims.sample import Reading
 from overparam.probes.every import Measured, Noise
+from overparam.probes.reading import Reading
 from overparam.report.figures.drawing import Drawing, Material, bars, geometric, key, levels_of, panels, place_of
 from overparam.report.figures.style import log_scale, looks
 

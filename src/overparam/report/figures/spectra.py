@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from overparam.claims.sample import Reading
 from overparam.probes.every import Measured, SpectralDensity
+from overparam.probes.reading import Reading
 from overparam.report.figures.drawing import Drawing, Material, key, levels_of, panels, place_of
 from overparam.report.figures.style import log_scale, looks
 

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.contour import QuadContourSet
 from numpy.typing import NDArray
 
-from overparam.claims.sample import Reading
 from overparam.probes.every import Measured, Surface
+from overparam.probes.reading import Reading
 from overparam.report.figures.drawing import Drawing, Material, panels, place_of
 
 Floats = NDArray[np.float64]

@@ -1,8 +1,6 @@
 """Pure figure functions: records and axes in, axes out."""
 
-import io
 import math
-import re
 from collections.abc import Sequence
 from statistics import median
 from typing import Any
@@ -183,26 +181,3 @@ def _dots(
     x = [places[level] + shift for level in runs["level"]]
     y = [_unit(metric) * value for value in runs[metric]]
     axes.scatter(x, y, s=7, color=style["color"], alpha=0.3, linewidths=0)
-
-
-def to_svg(figure: Figure) -> str:
-    """SVG element without XML head, the same bytes for the same figure."""
-    stream = io.StringIO()
-    with styled():
-        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-    text = stream.getvalue()
-    return text[text.index("<svg") :]
-
-
-def inline(svg: str, name: str) -> str:
-    """The SVG as part of a page that holds several: ids of its own, no style for the whole page, no metadata."""
-    bare = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
-    return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", bare)
-
-
-def to_png(figure: Figure) -> bytes:
-    """PNG bytes without a date."""
-    stream = io.BytesIO()
-    with styled():
-        figure.savefig(stream, format="png", dpi=120, metadata={"Software": None})
-    return stream.getvalue()

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from overparam.models.losses import batch_mean
-from overparam.specs.run import TrainSpec
+from overparam.specs.train import TrainSpec
 
 Gradient = Callable[[Tensor, Tensor], Tensor]
 MODULE_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")

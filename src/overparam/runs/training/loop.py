@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from overparam.models.risk import risk
 from overparam.models.masks import Mask
-from overparam.specs.run import TrainSpec
+from overparam.specs.train import TrainSpec
 from overparam.runs.training.gradients import kept_gradient
 from overparam.runs.training.optim import build_optimizer, set_lr, update_of
 from overparam.runs.training.pruning import mask_like, refuse_regrown, thinned

@@ -6,7 +6,8 @@ from typing import assert_never
 import torch
 from torch import Tensor, nn
 
-from overparam.specs.run import SGD, Adam
+from overparam.specs.optimizers import SGD
+from overparam.specs.optimizers import Adam
 
 SETTINGS = ("momentum", "weight_decay", "dampening", "nesterov", "maximize")
 

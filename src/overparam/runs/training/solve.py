@@ -8,7 +8,8 @@ from torch.func import functional_call, jacrev
 
 from overparam.models.losses import one_hot
 from overparam.models.functional import Layout, chosen_parameters
-from overparam.specs.run import SGD, TrainSpec
+from overparam.specs.train import TrainSpec
+from overparam.specs.optimizers import SGD
 from overparam.runs.training.loop import Moment
 from overparam.runs.training.optim import build_optimizer
 from overparam.runs.training.timetable import Timetable

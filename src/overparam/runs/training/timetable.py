@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from overparam.specs.run import TrainSpec
+from overparam.specs.train import TrainSpec
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What is claimed about the batch size, fixed before the runs."""
 
+from overparam.claims.claim import Claim
 from overparam.claims.estimand import Difference, Metric, Point, Slope
-from overparam.studies.study import Claim
 
 
 def versus(arm: str, a: float | str, b: float | str, metric: Metric = "test_accuracy") -> Difference:

@@ -4,8 +4,8 @@ import math
 from collections.abc import Collection
 from statistics import linear_regression
 
+from overparam.claims.claim import Claim
 from overparam.claims.estimand import Estimand, Peak, PeakPlace, Slope
-from overparam.studies.study import Claim
 
 PUBLISHED, CLEAN, NOISY, EQUAL_LOSS, CNN_ARM = "published", "clean", "noisy", "equal_loss", "cnn"
 PUBLISHED_CNN = "published_cnn"

@@ -1,6 +1,6 @@
 """The study at each preset: its arms, and what is measured of their networks."""
 
-from overparam.probes.every import Eigenvalues, Noise, Probing, SpectralDensity, Trace
+from overparam.probes.every import Eigenvalues, Noise, SpectralDensity, Trace
 from overparam.probes.fitted import Fitted
 from overparam.specs import CNN, SGD, DataSpec, RunSpec, TrainSpec
 from overparam.studies.double_descent.arms import (
@@ -17,7 +17,7 @@ from overparam.studies.double_descent.arms import (
 )
 from overparam.studies.double_descent.claims import CLEAN, EQUAL_LOSS, NOISY, PUBLISHED_CNN, claims
 from overparam.studies.double_descent.grid import MNIST1D_THRESHOLD, SMOKE_THRESHOLD, around, width_of
-from overparam.studies.study import Arm, Design, Level, Panel, Preset
+from overparam.studies.study import Arm, Design, Level, Panel, Preset, Probing
 
 SIGNAL_LENGTH, CLASSES = 40, 10
 OF_NOISY = {

@@ -2,8 +2,8 @@
 
 import math
 
+from overparam.claims.claim import Claim
 from overparam.claims.estimand import Concordance, Difference, Every, Point
-from overparam.studies.study import Claim
 
 MARGIN = math.log(1.5)
 PILOT_SD = 0.5  # of a paired log ratio between seeds; rounded guess, for power only

@@ -1,18 +1,9 @@
 """The batch-size study's runs, and what is measured of them at each preset."""
 
-from overparam.probes.every import (
-    Eigenvalues,
-    Noise,
-    Probing,
-    RelativeFlatness,
-    SpectralDensity,
-    Surface,
-    Trace,
-    WorstCase,
-)
+from overparam.probes.every import Eigenvalues, Noise, RelativeFlatness, SpectralDensity, Surface, Trace, WorstCase
 from overparam.studies.batch_size.designs import DESIGNS as BATCH_SIZE
 from overparam.studies.loss_landscape.claims import ADAPTIVE_SIGMA, SIGMAS, claims
-from overparam.studies.study import Design, Preset
+from overparam.studies.study import Design, Preset, Probing
 
 PAPER_SIGMAS = (0.0005, 0.001, *SIGMAS, 0.05)
 ALONG = (0.0, 0.05, 0.15, 0.35, 0.6, 0.85, 1.0)

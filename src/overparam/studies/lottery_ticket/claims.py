@@ -2,9 +2,9 @@
 
 from collections.abc import Collection
 
+from overparam.claims.claim import Claim
 from overparam.claims.estimand import Difference, Every, Point
 from overparam.studies.lottery_ticket.arms import CONTROLS, DENSE, FRESH, ONE_SHOT, TICKET, TITLES, TUNED, arm_name
-from overparam.studies.study import Claim
 
 # Test accuracy by remaining percent, CNN with 32 channels on CIFAR-10. Source: arXiv:2604.07603, E4, pruned at once.
 PAPER = {100: 0.8487, 70: 0.8527, 50: 0.8486, 30: 0.8474, 20: 0.8447, 10: 0.8372, 5: 0.8148}

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from overparam.probes.connectivity import Connectivity
 from overparam.probes.early_stop import EarlyStop
-from overparam.probes.every import Eigenvalues, Probing
+from overparam.probes.every import Eigenvalues
 from overparam.probes.kernel import TangentKernel
 from overparam.probes.mask_profile import MaskProfile
 from overparam.specs import CNN, MLP, SGD, Adam, DataSpec, RunSpec, TrainSpec
@@ -21,7 +21,7 @@ from overparam.studies.lottery_ticket.arms import (
 )
 from overparam.studies.lottery_ticket.claims import beats_every_control, described, published_claims, transferred
 from overparam.studies.lottery_ticket.rates import RATES, tuned
-from overparam.studies.study import Arm, Design, Preset
+from overparam.studies.study import Arm, Design, Preset, Probing
 
 PERCENTS = (100, 70, 50, 30, 20, 10, 5)
 LENET_ROUNDS = 20

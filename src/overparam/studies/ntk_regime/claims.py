@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from statistics import linear_regression
 
+from overparam.claims.claim import Claim
 from overparam.claims.estimand import Mean, Point, Slope
-from overparam.studies.study import Claim
 
 STANDARD, THEORY = "standard_sgd", "ntk_gd"
 SHARE = 0.9  # of the network's accuracy above chance

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterable
 
-from overparam.probes.every import Probing
 from overparam.probes.kernel import AnalyticKernel, Linearization, Movement, TangentKernel, Taylor, TraceRegression
 from overparam.specs import MLP, SGD, DataSpec, RunSpec, TrainSpec
 from overparam.studies.ntk_regime.claims import STANDARD, THEORY, claims
-from overparam.studies.study import Arm, Design, Level, Panel, Preset
+from overparam.studies.study import Arm, Design, Level, Panel, Preset, Probing
 
 ALONG = (0.01, 0.03, 0.1, 0.3, 1.0)
 FIRST_5000 = DataSpec(name="mnist", num_train=5000, subset="first")
