@@ -17,7 +17,7 @@ from statistics import linear_regression, mean
 from paper_table import show
 
 from overparam.claims.intervals import t_interval
-from overparam.probes.every import probe_id
+from overparam.probes.probe import probe_id
 from overparam.runs.execution import Execution
 from overparam.runs.run import read
 from overparam.runs.store import Store

@@ -78,7 +78,7 @@ from overparam.specs import RunSpec as RunSpec
 from overparam.specs import SameSigns as SameSigns
 from overparam.specs import ShuffledMask as ShuffledMask
 from overparam.specs import TrainSpec as TrainSpec
-from overparam.specs.models.layers import weight_shapes as weight_shapes
+from overparam.specs.models.model import weight_shapes as weight_shapes
 from overparam.specs.pruning import controls as controls
 from overparam.specs.pruning import iterative_pruning as iterative_pruning
 from overparam.specs.pruning import one_shot as one_shot

@@ -325,13 +325,23 @@ def test_an_interrupted_add_leaves_nothing_behind(tmp_path: Path, monkeypatch: p
 def test_an_added_data_set_is_on_the_disk_before_it_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is there at each sync: all files in the draft, then the data set in its place."""
     write_folder(tmp_path / "good", GREY)
-    seen: list[list[str]] = []
-    monkeypatch.setattr(os, "sync", lambda: seen.append(sorted(entry.name for entry in (tmp_path / "data").iterdir())))
-    home = add("mine", tmp_path / "good", tmp_path / "data")
-    assert home.is_dir()
-    assert [len(names) for names in seen] == [1, 1]
-    assert seen[0][0].startswith(".mine-")
-    assert seen[1] == ["mine"]
+    data, sync, fsync = tmp_path / "data", os.sync, os.fsync
+    seen: list[tuple[str, list[str]]] = []
+
+    def noted(what: str) -> None:
+        seen.append((what, sorted(entry.name for entry in data.iterdir())))
+
+    def of_directory(descriptor: int) -> None:
+        fsync(descriptor)
+        if data.exists() and os.fstat(descriptor).st_ino == data.stat().st_ino:
+            noted("names")
+
+    monkeypatch.setattr(os, "sync", lambda: (sync(), noted("files")))
+    monkeypatch.setattr(os, "fsync", of_directory)
+    assert add("mine", tmp_path / "good", data).is_dir()
+    (first, draft), (last, there) = seen
+    assert (first, len(draft), draft[0].startswith(".mine-")) == ("files", 1, True)
+    assert (last, there) == ("names", ["mine"])
 
 
 @pytest.mark.skipif(not hasattr(os, "sync"), reason="without it every file is synced anyway")

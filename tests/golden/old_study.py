@@ -13,14 +13,25 @@ from pathlib import Path
 import overparam
 from overparam.claims.claim import Claim
 from overparam.claims.estimand import Concordance, Difference, Every, Mean, Peak, PeakPlace, Point, Slope
+from overparam.probes.analytic_kernel import AnalyticKernel
 from overparam.probes.connectivity import Connectivity
 from overparam.probes.early_stop import EarlyStop
-from overparam.probes.every import Eigenvalues, Noise, RelativeFlatness, SpectralDensity, Surface, Trace, WorstCase
-from overparam.probes.fitted import Fitted
-from overparam.probes.kernel import AnalyticKernel, Linearization, Movement, TangentKernel, Taylor, TraceRegression
+from overparam.probes.extreme_eigenvalues import ExtremeEigenvalues
+from overparam.probes.hessian_trace import HessianTrace
+from overparam.probes.label_fit import LabelFit
+from overparam.probes.linearization import Linearization
+from overparam.probes.loss_surface import LossSurface
 from overparam.probes.mask_profile import MaskProfile
+from overparam.probes.parameter_movement import ParameterMovement
+from overparam.probes.relative_flatness import RelativeFlatness
+from overparam.probes.spectral_density import SpectralDensity
+from overparam.probes.tangent_kernel import TangentKernel
+from overparam.probes.taylor_error import TaylorError
+from overparam.probes.trace_regression import TraceRegression
+from overparam.probes.weight_noise import WeightNoise
+from overparam.probes.worst_case import WorstCase
 from overparam.specs import CNN, MLP, SGD, DataSpec, RunSpec, TrainSpec
-from overparam.specs.models.layers import weight_shapes
+from overparam.specs.models.model import weight_shapes
 from overparam.specs.pruning import controls, iterative_pruning
 from overparam.studies.study import Arm, Design, Level, Panel, Probing, Study
 
@@ -106,26 +117,26 @@ ARMS = (
 )
 
 PROBINGS = (
-    Probing(probe=Eigenvalues(num_examples=50, certify=None), arms=("sizes",)),
-    Probing(probe=Noise(num_examples=50, sigmas=(0.01, 0.1)), arms=("sizes",), levels=(10.0, 20.0)),
-    Probing(probe=Movement(), arms=("sizes",), levels=(20.0, "full lr 0.1")),
-    Probing(probe=Fitted(), arms=("sizes",), levels=(10.0,)),
+    Probing(probe=ExtremeEigenvalues(num_examples=50, certify=None), arms=("sizes",)),
+    Probing(probe=WeightNoise(num_examples=50, sigmas=(0.01, 0.1)), arms=("sizes",), levels=(10.0, 20.0)),
+    Probing(probe=ParameterMovement(), arms=("sizes",), levels=(20.0, "full lr 0.1")),
+    Probing(probe=LabelFit(), arms=("sizes",), levels=(10.0,)),
     Probing(probe=EarlyStop(every=5), arms=("sizes",), levels=(10.0, 20.0)),
     Probing(probe=Connectivity(num_examples=50, points=3), arms=("sizes",), levels=(20.0,), num_seeds=1),
-    Probing(probe=Trace(num_examples=50, max_products=9), arms=("sizes",), num_seeds=1),
+    Probing(probe=HessianTrace(num_examples=50, max_products=9), arms=("sizes",), num_seeds=1),
     Probing(probe=SpectralDensity(num_examples=50, steps=4), arms=("sizes",), levels=(10.0,), num_seeds=1),
     Probing(
         probe=WorstCase(num_examples=50, radius=0.01, norm="l2", steps=3), arms=("sizes",), levels=(10.0,), num_seeds=1
     ),
     Probing(probe=RelativeFlatness(num_examples=50, probes=4), arms=("sizes",), levels=(10.0,), num_seeds=1),
-    Probing(probe=Surface(num_examples=50, points=3), arms=("sizes",), levels=(10.0,), num_seeds=1),
+    Probing(probe=LossSurface(num_examples=50, points=3), arms=("sizes",), levels=(10.0,), num_seeds=1),
     Probing(probe=MaskProfile(), arms=("tickets",)),
-    Probing(probe=Movement(at=(0.5, 1.0)), arms=("lazy",), levels=("network",)),
+    Probing(probe=ParameterMovement(at=(0.5, 1.0)), arms=("lazy",), levels=("network",)),
     Probing(probe=TangentKernel(num_examples=10), arms=("lazy",), levels=("network",)),
     Probing(probe=AnalyticKernel(num_examples=10), arms=("lazy",), levels=("network",)),
     Probing(probe=Linearization(num_test=20, at=(0.0, 0.5, 1.0)), arms=("lazy",), levels=("network",)),
     Probing(probe=TraceRegression(num_examples=50, num_test=50), arms=("lazy",), levels=("network",)),
-    Probing(probe=Taylor(num_test=20), arms=("lazy",), levels=("network",)),
+    Probing(probe=TaylorError(num_test=20), arms=("lazy",), levels=("network",)),
 )
 
 SMALL, LARGE = Point(arm="sizes", level=10.0), Point(arm="sizes", level="full lr 0.1")

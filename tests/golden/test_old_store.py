@@ -19,11 +19,12 @@ from safetensors.numpy import load_file
 
 import overparam
 from overparam.identity import digest_arrays, run_id
-from overparam.probes.every import Measured, Probe, probe_id
+from overparam.probes.every import AnyProbe
+from overparam.probes.probe import Probe, probe_id
 from overparam.specs import RunSpec
 from tests.golden.old_study import DESIGN, REPORT, STORE, STUDY
 
-PROBE: TypeAdapter[Measured] = TypeAdapter(Probe)
+PROBE: TypeAdapter[Probe] = TypeAdapter(AnyProbe)
 CHANGING = {"overparam", "command"}  # the version that reports, and how it was asked
 
 

@@ -13,9 +13,11 @@ from typing import Any, get_args
 import pytest
 
 from overparam.identity import run_id
-from overparam.probes.every import Measured, Probe, probe_id
+from overparam.probes.every import AnyProbe
+from overparam.probes.probe import Probe, probe_id
 from overparam.probes.taking import execute_and_measure
 from overparam.runs.execution import Execution
+from overparam.runs.setting import Setting
 from overparam.runs.store import Store
 from overparam.specs import CNN, MLP, SGD, DataSpec, Magnitude, Rewind, RunSpec, TrainSpec
 from tests.support.probes import ALL, ALONG, KERNEL, MASKED
@@ -28,7 +30,7 @@ DENSE = RunSpec(data=DATA, model=MLP(width=12, depth=3), train=STEEP, seed=1)
 PLAIN = TrainSpec(
     optimizer=SGD(lr=0.2, momentum=0.0), batch_size="full", steps=20, schedule="constant", loss="mse", lazy_scale=1.0
 )
-PROBED: dict[str, tuple[RunSpec, tuple[Measured, ...]]] = {
+PROBED: dict[str, tuple[RunSpec, tuple[Probe, ...]]] = {
     "mlp": (RunSpec(data=DATA, model=MLP(width=8), train=TRAIN), ALL),
     "cnn": (RunSpec(data=DATA, model=CNN(channels=2), train=TRAIN), ALL),
     "lazy": (
@@ -55,11 +57,11 @@ def measured(name: str) -> dict[str, dict[str, Any]]:
     """Numbers of the last look of each probe by the probe's id: its metrics, or the sums that stand for an array."""
     found, (spec, probes) = {}, PROBED[name]
     with tempfile.TemporaryDirectory() as folder:
-        execute_and_measure(spec, Execution(store=Path(folder)), frozenset(), probes, lambda: False)
+        execute_and_measure(Setting(spec, Execution(store=Path(folder))), frozenset(), probes, lambda: False)
         for probe in probes:
             row = Store(Path(folder)).measurement(run_id(spec), probe_id(probe))["rows"][-1]
             sums = {key: total(row[key]) for key in ARRAYS if key in row}
-            found[probe_id(probe)] = {"kind": type(probe).__name__, **{key: row[key] for key in probe.metrics}, **sums}
+            found[probe_id(probe)] = {"kind": probe.kind, **{key: row[key] for key in probe.metrics}, **sums}
     return found
 
 
@@ -87,9 +89,9 @@ def test_measurements_are_the_pinned_ones(name: str) -> None:
 
 def test_every_kind_of_probe_is_pinned() -> None:
     """Else its id or its numbers could move unseen."""
-    union, _ = get_args(Probe)
+    union, _ = get_args(AnyProbe)
     pinned = {numbers["kind"] for probes in json.loads(FILE.read_text()).values() for numbers in probes.values()}
-    assert pinned == {kind.__name__ for kind in get_args(union)}
+    assert pinned == {each.model_fields["kind"].default for each in get_args(union)}
 
 
 if __name__ == "__main__":

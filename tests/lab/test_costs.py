@@ -21,12 +21,13 @@ from overparam.models.build import build
 from overparam.models.masks import Mask
 from overparam.runs.execute import execute
 from overparam.runs.execution import Execution
+from overparam.runs.setting import Setting
 from overparam.runs.training import loop
 from overparam.runs.training.gradients import Gradient
 from overparam.runs.training.pruning import thinned
 from overparam.specs import CNN, MLP, SGD, DataSpec, Magnitude, RandomMask, RunSpec, TrainSpec
 from overparam.specs.known_data import KNOWN_NUM_TRAIN
-from overparam.specs.models.layers import forward_flops
+from overparam.specs.models.model import forward_flops
 from overparam.studies.catalogue import STUDIES
 
 NUM_TEST = {"digits": 500, "cifar10": 10_000, "mnist": 10_000}
@@ -173,13 +174,13 @@ def test_timing_leaves_the_run_as_it_is(tmp_path: Path) -> None:
     execution = Execution(store=tmp_path / "a")
     measured_throughput(spec(), execution)
     assert not (tmp_path / "a").exists()
-    probed = execute(spec(), execution).result["states"]
-    assert probed == execute(spec(), Execution(store=tmp_path / "b")).result["states"]
+    probed = execute(Setting(spec(), execution)).result["states"]
+    assert probed == execute(Setting(spec(), Execution(store=tmp_path / "b"))).result["states"]
 
 
 def test_disk_estimate_is_near_what_a_run_takes(tmp_path: Path) -> None:
     execution = Execution(store=tmp_path)
-    execute(spec(), execution)
+    execute(Setting(spec(), execution))
     folder = tmp_path / "runs" / run_id(spec())[:2]
     taken = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     assert disk_bytes(spec(), execution) == pytest.approx(taken, rel=0.3)

@@ -15,11 +15,13 @@ from overparam.lab.backends.jobs import Job, Outcome
 from overparam.lab.plan import Plan, make_plan
 from overparam.lab.schedule import Scheduler, Swept, interrupts_counted
 from overparam.probes.connectivity import Connectivity
-from overparam.probes.every import Noise, Trace
+from overparam.probes.hessian_trace import HessianTrace
 from overparam.probes.probe import probe_id
 from overparam.probes.taking import execute_and_measure
+from overparam.probes.weight_noise import WeightNoise
 from overparam.runs.checks import UnsupportedSpec
 from overparam.runs.execution import Execution
+from overparam.runs.setting import Setting
 from overparam.runs.store import Store
 from overparam.specs import MLP, SGD, DataSpec, Rewind, RunSpec, ShuffledMask, TrainSpec
 
@@ -93,7 +95,7 @@ def test_the_store_is_asked_once_for_each_probe_of_a_run(tmp_path: Path, monkeyp
         return False
 
     monkeypatch.setattr(Store, "has_measurement", has_measurement)
-    probes = [Trace(), Connectivity()]
+    probes = [HessianTrace(), Connectivity()]
     plan = make_plan([spec(), child(spec())], Execution(store=tmp_path), {run_id(spec()): probes})
     assert sorted(asked) == sorted((run_id(spec()), probe_id(probe)) for probe in probes)
     assert [run.job.probes for run in plan.runs] == [(), tuple(probes), ()], "the sibling, the run, its child"
@@ -104,12 +106,12 @@ def test_a_run_on_less_data_than_its_name_says_can_be_followed(tmp_path: Path) -
     (tmp_path / "data" / "mnist").mkdir(parents=True)
     x, y = np.arange(64 * 16, dtype=np.uint8).reshape(64, 4, 4), np.arange(64) % 4
     np.savez(tmp_path / "data" / "mnist" / "mnist.npz", x_train=x, y_train=y, x_test=x, y_test=y)
-    followed, probe = spec(data=DataSpec(name="mnist")), Noise(sigmas=(0.1,), at=(0.0, 0.5, 1.0))
+    followed, probe = spec(data=DataSpec(name="mnist")), WeightNoise(sigmas=(0.1,), at=(0.0, 0.5, 1.0))
     execution = Execution(store=tmp_path / "runs", data_dir=tmp_path / "data")
     probes = {run_id(followed): [probe]}
     job = make_plan([followed], execution, probes).runs[0].job
     assert max(job.save_steps) == 1875
-    execute_and_measure(followed, execution, job.save_steps, job.probes, lambda: False)
+    execute_and_measure(Setting(followed, execution), job.save_steps, job.probes, lambda: False)
     rows = Store(execution.store).measurement(job.run_id, probe_id(probe))["rows"]
     assert [row["step"] for row in rows] == [0, 1, 2]
     assert make_plan([followed], execution, probes).missing == ()
@@ -198,6 +200,7 @@ def test_a_second_ctrl_c_raises() -> None:
 
 def test_local_workers_give_the_bits_of_one_process(tmp_path: Path) -> None:
     from overparam.runs.execute import execute
+    from overparam.runs.setting import Setting
 
     specs = [spec(seed) for seed in range(3)] + [child(spec())]
     execution = Execution(store=tmp_path / "two")
@@ -208,7 +211,7 @@ def test_local_workers_give_the_bits_of_one_process(tmp_path: Path) -> None:
         backend.close()
     assert (swept.finished, swept.failures) == (4, {})
     for each in specs:
-        alone = execute(each, Execution(store=tmp_path / "one"), frozenset({2}))
+        alone = execute(Setting(each, Execution(store=tmp_path / "one")), frozenset({2}))
         together = Store(execution.store).result(run_id(each))["states"]
         final = str(alone.result["steps"])
         assert together[final] == alone.result["states"][final]

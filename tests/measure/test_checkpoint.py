@@ -19,7 +19,7 @@ from overparam.measure.products.operators import CurvatureOperator, MatrixOperat
 from overparam.measure.spectrum.eigenvalues import SAVE_EVERY, Eigenvalues, top_eigenvalues
 from overparam.measure.spectrum.extremes import Solve
 from overparam.models.build import build
-from overparam.specs.fields import Activation
+from overparam.specs.models.layers import Activation
 from overparam.specs.models.mlp import MLP
 
 COLUMNS = ("values", "residuals", "lower", "upper", "vectors", "converged", "certified")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from overparam.foundations.torch_generators import torch_generator
 from overparam.models.build import build
 from overparam.specs import CNN, MLP
-from overparam.specs.models.layers import count_parameters
+from overparam.specs.models.model import count_parameters
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from overparam.models.taylor.lazy import Lazy, LazyLinearized, as_trained
 from overparam.models.taylor.network import Anchored, Linearized
 from overparam.runs.training.loop import train_loop
 from overparam.specs import CNN, MLP, SGD, TrainSpec
-from overparam.specs.fields import Activation
+from overparam.specs.models.layers import Activation
 from tests.support.kernels import jacobian_rows
 from tests.support.opened import examples, network
 

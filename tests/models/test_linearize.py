@@ -15,7 +15,7 @@ from overparam.models.taylor.derivative import derivative_along, twice_backward
 from overparam.models.taylor.function import linearize
 from overparam.models.taylor.network import Linearized
 from overparam.specs import MLP
-from overparam.specs.fields import Activation
+from overparam.specs.models.layers import Activation
 from tests.support.kernels import Recurrent, Residual, Tied, Transformer, jacobian_rows
 from tests.support.opened import left_alone, network
 

@@ -14,12 +14,16 @@ from overparam.lab.schedule import Scheduler
 from overparam.measure.comparison.barrier import loss_barrier
 from overparam.models.build import build
 from overparam.probes.connectivity import Connectivity
-from overparam.probes.every import Measured, Noise, SpectralDensity, Surface, probe_id
+from overparam.probes.loss_surface import LossSurface
+from overparam.probes.probe import Probe, probe_id
+from overparam.probes.spectral_density import SpectralDensity
 from overparam.probes.taking import execute_and_measure, measure
+from overparam.probes.weight_noise import WeightNoise
 from overparam.runs.attempt import Interrupted
 from overparam.runs.checks import UnsupportedSpec
 from overparam.runs.execute import execute
 from overparam.runs.execution import Execution
+from overparam.runs.setting import Setting
 from overparam.runs.store import Store
 from overparam.specs import MLP, SGD, DataSpec, Magnitude, Rewind, RunSpec, TrainSpec
 
@@ -35,14 +39,14 @@ TICKET = DENSE.model_copy(update={"init": Rewind(of=DENSE), "mask": Magnitude(of
 @pytest.mark.parametrize("spec", [DENSE, TICKET])
 def test_the_barrier_is_that_of_the_two_trained_networks(tmp_path: Path, spec: RunSpec) -> None:
     execution = Execution(store=tmp_path)
-    run = execute_and_measure(spec, execution, frozenset(), [PROBE], lambda: False)
+    run = execute_and_measure(Setting(spec, execution), frozenset(), [PROBE], lambda: False)
     found = Store(tmp_path).measurement(run.run_id, probe_id(PROBE))["rows"][0]
     (other,) = PROBE.siblings(spec)
     assert other.streams == {"order": 10_000} and (other.init, other.mask) == (spec.init, spec.mask)
     examples = prepare(spec.data, data_dir=None)
     model = build(spec.model, examples.input_shape, examples.num_classes, generator=torch_generator(0, "x"))
     data = torch.from_numpy(examples.train.x)[:150], torch.from_numpy(examples.train.y)[:150]
-    ends = run.weights(), execute(other, execution).weights()
+    ends = run.weights(), execute(Setting(other, execution)).weights()
     assert not torch.equal(ends[0]["1.weight"], ends[1]["1.weight"])
     barrier = loss_barrier(model, *ends, data, points=5)
     assert (found["loss_barrier"], found["error_barrier"]) == (barrier.loss_barrier, barrier.error_barrier)
@@ -67,18 +71,18 @@ def test_its_own_order_is_no_other_order() -> None:
 def test_a_stop_reaches_the_training_of_the_other_run(tmp_path: Path) -> None:
     """Else Ctrl-C would wait for a whole run that a probe has started."""
     execution = Execution(store=tmp_path)
-    run = execute(DENSE, execution)
+    run = execute(Setting(DENSE, execution))
     with pytest.raises(Interrupted):
-        measure(run, PROBE, should_stop=lambda: True)
+        measure(Setting(DENSE, execution), PROBE, should_stop=lambda: True)
     (other,) = PROBE.siblings(DENSE)
     assert not Store(tmp_path).has(run_id(other))
     assert not Store(tmp_path).has_measurement(run.run_id, probe_id(PROBE))
 
 
 def test_all_probes_that_fail_are_named(tmp_path: Path) -> None:
-    probes = [Surface(num_examples=50, points=3), Noise(num_examples=50, sigmas=(0.1,), scale="filter")]
+    probes = [LossSurface(num_examples=50, points=3), WeightNoise(num_examples=50, sigmas=(0.1,), scale="filter")]
     with pytest.raises(RuntimeError, match=r"Surface counts .*; .*Noise counts"):
-        execute_and_measure(TICKET, Execution(store=tmp_path), frozenset(), probes, lambda: False)
+        execute_and_measure(Setting(TICKET, Execution(store=tmp_path)), frozenset(), probes, lambda: False)
 
 
 def test_a_full_batch_and_steps_on_the_way_are_refused(tmp_path: Path) -> None:
@@ -92,14 +96,14 @@ def test_a_full_batch_and_steps_on_the_way_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "probe",
     [
-        Surface(num_examples=50, points=3),
-        Noise(num_examples=50, sigmas=(0.1,), scale="filter"),
+        LossSurface(num_examples=50, points=3),
+        WeightNoise(num_examples=50, sigmas=(0.1,), scale="filter"),
         SpectralDensity(num_examples=50, steps=4, prior_precision=0.1),
     ],
 )
-def test_what_would_count_pruned_weights_is_refused(tmp_path: Path, probe: Measured) -> None:
+def test_what_would_count_pruned_weights_is_refused(tmp_path: Path, probe: Probe) -> None:
     with pytest.raises(UnsupportedSpec, match="not defined here for a mask"):
-        execute_and_measure(TICKET, Execution(store=tmp_path), frozenset(), [probe], lambda: False)
+        execute_and_measure(Setting(TICKET, Execution(store=tmp_path)), frozenset(), [probe], lambda: False)
     assert Store(tmp_path).has(run_id(TICKET)), "the run is kept"
 
 

@@ -12,15 +12,16 @@ from overparam.data.load import prepare
 from overparam.foundations.torch_generators import torch_generator
 from overparam.models.build import build
 from overparam.models.risk import risk
-from overparam.probes import early_stop_taking as early_stopping
 from overparam.probes.early_stop import EarlyStop
-from overparam.probes.every import probe_id
+from overparam.probes.probe import probe_id
 from overparam.probes.taking import execute_and_measure
 from overparam.runs.attempt import Interrupted
 from overparam.runs.checks import UnsupportedSpec
 from overparam.runs.execute import execute
 from overparam.runs.execution import Execution
+from overparam.runs.setting import Setting
 from overparam.runs.store import Store
+from overparam.runs.training.loop import Moment
 from overparam.specs import MLP, SGD, DataSpec, Magnitude, Rewind, RunSpec, TrainSpec
 
 LOOKS = EarlyStop(every=10, growth=1.5)
@@ -36,7 +37,7 @@ def spec(**fields: Any) -> RunSpec:
 
 
 def measured(of: RunSpec, execution: Execution, probe: EarlyStop = LOOKS) -> dict[str, Any]:
-    run = execute_and_measure(of, execution, frozenset(), [probe], lambda: False)
+    run = execute_and_measure(Setting(of, execution), frozenset(), [probe], lambda: False)
     found: dict[str, Any] = Store(execution.store).measurement(run.run_id, probe_id(probe))["rows"][0]
     return found
 
@@ -52,7 +53,7 @@ def test_looks_spread_and_end_with_the_run() -> None:
 def test_the_lowest_validation_loss_is_found_and_tested_there(tmp_path: Path) -> None:
     """Against every look done by hand on the replayed states."""
     execution = Execution(store=tmp_path)
-    found, run = measured(spec(), execution), execute(spec(), execution)
+    found, run = measured(spec(), execution), execute(Setting(spec(), execution))
     examples = prepare(run.spec.data, data_dir=None)
     model = build(run.spec.model, examples.input_shape, examples.num_classes, generator=torch_generator(0, "x"))
     byhand = {}
@@ -76,18 +77,18 @@ def test_a_run_that_is_still_getting_better_is_censored(tmp_path: Path) -> None:
 
 def test_looking_changes_nothing_and_a_finished_run_is_looked_at_in_a_replay(tmp_path: Path) -> None:
     plain, watched = Execution(store=tmp_path / "plain"), Execution(store=tmp_path / "watched")
-    before = execute(spec(), plain).result["states"]
+    before = execute(Setting(spec(), plain)).result["states"]
     assert measured(spec(), watched) == measured(spec(), plain)
-    assert execute(spec(), watched).result["states"] == before
+    assert execute(Setting(spec(), watched)).result["states"] == before
 
 
 def test_an_interrupted_run_goes_on_looking_where_it_was(tmp_path: Path) -> None:
     """The lowest loss so far must survive: else test examples are looked at where they would not have been."""
     straight, broken, calls = Execution(store=tmp_path / "a"), Execution(store=tmp_path / "b"), iter(range(10_000))
     with pytest.raises(Interrupted):
-        execute_and_measure(spec(), broken, frozenset(), [LOOKS], lambda: next(calls) >= 60)
+        execute_and_measure(Setting(spec(), broken), frozenset(), [LOOKS], lambda: next(calls) >= 60)
     assert measured(spec(), broken) == measured(spec(), straight)
-    assert execute(spec(), broken).result["observed"] == execute(spec(), straight).result["observed"]
+    assert execute(Setting(spec(), broken)).result["observed"] == execute(Setting(spec(), straight)).result["observed"]
 
 
 def test_a_rewound_ticket_is_looked_at_from_where_it_starts(tmp_path: Path) -> None:
@@ -103,36 +104,39 @@ def test_no_validation_examples_are_refused(tmp_path: Path) -> None:
 
 def test_a_run_that_diverged_has_none(tmp_path: Path) -> None:
     wild = spec(train=TrainSpec(optimizer=SGD(lr=1e6), batch_size=30, steps=40, schedule="constant"))
-    run = execute_and_measure(wild, Execution(store=tmp_path), frozenset(), [LOOKS], lambda: False)
+    run = execute_and_measure(Setting(wild, Execution(store=tmp_path)), frozenset(), [LOOKS], lambda: False)
     assert run.status == "diverged" and math.isnan(run.test_loss)
     assert Store(tmp_path).measurement(run.run_id, probe_id(LOOKS))["rows"] == []
 
 
 def test_a_run_that_ends_before_the_first_look_has_no_value(tmp_path: Path) -> None:
     quick = TrainSpec(optimizer=SGD(lr=0.1), batch_size=30, steps=200, schedule="constant", until_train_loss=2.2)
-    run = execute_and_measure(spec(train=quick), Execution(store=tmp_path), frozenset(), [EarlyStop()], lambda: False)
+    run = execute_and_measure(
+        Setting(spec(train=quick), Execution(store=tmp_path)), frozenset(), [EarlyStop()], lambda: False
+    )
     assert run.result["steps"] < 100, "the test needs a run that is over before step 100"
     row = Store(tmp_path).measurement(run.run_id, probe_id(EarlyStop()))["rows"][0]
     assert all(row[name] is None for name in EarlyStop().metrics)
 
 
-def test_a_loss_that_is_no_number_is_no_minimum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    losses = iter([3.0, 2.0, math.nan, 1.0, 4.0, *[5.0] * 100])
-    tested: list[float] = []
+class Sure(torch.nn.Module):
+    """The same outputs for all examples: the surer of class 0, the higher the loss on balanced labels."""
 
-    def fake(moment: object, split: Any, spec: object) -> tuple[float, float]:
-        if split is examples.val:
-            tested.append(next(losses))
-            return tested[-1], 0.0
-        return 0.0, tested[-1] / 10
+    def __init__(self, logit: float) -> None:
+        super().__init__()
+        self.logit = torch.nn.Parameter(torch.tensor(logit))
 
-    examples = prepare(spec().data, data_dir=None)
-    monkeypatch.setattr(early_stopping, "prepare", lambda *args, **kwargs: examples)
-    monkeypatch.setattr(early_stopping, "_risk", fake)
-    found = measured(spec(), Execution(store=tmp_path))
-    assert (found["early_stop_val_loss"], found["early_stop_accuracy"]) == (1.0, 0.1)
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.pad(self.logit.expand(len(x), 1), (0, 9))
 
 
-def test_it_is_of_the_whole_run() -> None:
-    with pytest.raises(ValueError, match="EarlyStop is of the whole run"):
-        EarlyStop(at=(0.5, 1.0))
+def test_a_loss_that_is_no_number_is_no_minimum(tmp_path: Path) -> None:
+    setting = Setting(spec(), Execution(store=tmp_path))
+    observer, optimizer = LOOKS.observer(setting), torch.optim.SGD([torch.zeros(1)], lr=0.1)
+    rows = []
+    for logit in (3.0, 2.0, math.nan, 1.0, 4.0):
+        rows.append(observer.measure(Moment(10, Sure(logit), optimizer, setting.timetable, lr=0.1)))
+    tested = [not math.isnan(row["test_accuracy"]) for row in rows]
+    assert tested == [True, True, False, True, False], "test examples are looked at where the loss is the lowest so far"
+    observer.resume([{"val_loss": 2.5}, {"val_loss": None}])
+    assert math.isnan(observer.measure(Moment(60, Sure(3.0), optimizer, setting.timetable, lr=0.1))["test_accuracy"])

@@ -11,10 +11,10 @@ from overparam.foundations.torch_generators import torch_generator
 from overparam.lab.experiment import experiment, of_design
 from overparam.lab.table import frame_of
 from overparam.models.risk import risk
-from overparam.probes.fitted import Fitted
-from overparam.probes.fitted_taking import fit_by_label, selected
+from overparam.probes.label_fit import LabelFit, fit_by_label, selected
 from overparam.probes.taking import execute_and_measure
 from overparam.runs.execution import Execution
+from overparam.runs.setting import Setting
 from overparam.specs import MLP, SGD, DataSpec, RunSpec, TrainSpec
 from overparam.studies.double_descent.claims import claims
 from overparam.studies.double_descent.grid import MNIST1D_THRESHOLD, around
@@ -26,7 +26,7 @@ def design(noise: float = 0.2, num_val: int = 40) -> Design:
     train = TrainSpec(optimizer=SGD(lr=0.05), batch_size=50, epochs=6)
     levels = tuple(Level(level=w, spec=RunSpec(data=data, model=MLP(width=w), train=train)) for w in (4, 16))
     arm = Arm(name="arm", title="Arm", note="", levels=levels)
-    probings = (Probing(probe=Fitted()),)
+    probings = (Probing(probe=LabelFit()),)
     return Design(seeds=(0, 1), arms=(arm,), claims=(), caption="", probings=probings, data_varies=True)
 
 
@@ -47,7 +47,7 @@ def test_accuracies_by_label_make_up_the_train_accuracy(tmp_path: Path) -> None:
     )
     execution = Execution(store=tmp_path)
     for cell in item.cells:
-        execute_and_measure(cell.spec, execution, frozenset(), item.design.probes_of(cell), lambda: False)
+        execute_and_measure(Setting(cell.spec, execution), frozenset(), item.design.probes_of(cell), lambda: False)
     frame = frame_of(item, execution)
     for row in frame.iter_rows(named=True):
         whole = 0.8 * row["clean_accuracy"] + 0.2 * row["flipped_accuracy"]

@@ -13,29 +13,34 @@ from overparam.measure.kernels.empirical import empirical_kernel, empirical_ntk
 from overparam.measure.kernels.infinite import analytic_ntk
 from overparam.measure.kernels.similarity import kernel_drift
 from overparam.models.taylor.function import linearize
-from overparam.probes.every import Measured, probe_id
-from overparam.probes.kernel import AnalyticKernel, Linearization, Movement, TangentKernel, Taylor, TraceRegression
+from overparam.probes.analytic_kernel import AnalyticKernel
+from overparam.probes.linearization import Linearization
+from overparam.probes.parameter_movement import ParameterMovement
+from overparam.probes.probe import Probe, probe_id
 from overparam.probes.taking import execute_and_measure
-from overparam.runs.attempt import Session
+from overparam.probes.tangent_kernel import TangentKernel
+from overparam.probes.taylor_error import TaylorError
+from overparam.probes.trace_regression import TraceRegression
 from overparam.runs.checks import UnsupportedSpec
 from overparam.runs.execution import Execution
 from overparam.runs.run import read
+from overparam.runs.setting import Setting
 from overparam.runs.store import Store
 from overparam.specs import MLP, SGD, DataSpec, RunSpec, TrainSpec
 from overparam.studies.ntk_regime import NTK_REGIME
 from overparam.studies.ntk_regime.claims import THEORY
 
-Found = dict[type[Measured], list[dict[str, Any]]]
+Found = dict[type[Probe], list[dict[str, Any]]]
 DATA = DataSpec(name="digits", num_train=40, num_test=60)
 ALONG = (0.0, 0.1, 1.0)
 GD = {"optimizer": SGD(lr=0.02, momentum=0.0), "batch_size": "full", "steps": 60, "schedule": "constant", "loss": "mse"}
 KINDS = (
-    Movement(),
+    ParameterMovement(),
     TangentKernel(num_examples=20, at=(0.5, 1.0)),
     AnalyticKernel(num_examples=20),
     Linearization(num_test=50, at=ALONG),
     TraceRegression(num_examples=40, num_test=50),
-    Taylor(num_test=50),
+    TaylorError(num_test=50),
 )
 
 
@@ -44,9 +49,9 @@ def theory(width: int = 64, **train: Any) -> RunSpec:
     return RunSpec(data=DATA, model=model, train=TrainSpec.model_validate({**GD, "lazy_scale": 1.0, **train}))
 
 
-def taken(spec: RunSpec, probes: Sequence[Measured], store: Path) -> list[list[dict[str, Any]]]:
+def taken(spec: RunSpec, probes: Sequence[Probe], store: Path) -> list[list[dict[str, Any]]]:
     execution = Execution(store=store)
-    run = execute_and_measure(spec, execution, frozenset(), probes, lambda: False)
+    run = execute_and_measure(Setting(spec, execution), frozenset(), probes, lambda: False)
     return [Store(store).measurement(run.run_id, probe_id(probe))["rows"] for probe in probes]
 
 
@@ -61,18 +66,18 @@ def found(store: Path) -> Found:
 
 
 @pytest.fixture(scope="module")
-def by_hand(store: Path, found: Found) -> tuple[Session, torch.nn.Module, torch.nn.Module]:
+def by_hand(store: Path, found: Found) -> tuple[Setting, torch.nn.Module, torch.nn.Module]:
     assert found  # which trains the run
     run = read(theory(), Execution(store=store))
-    session = Session(theory(), Execution(store=store), frozenset())
-    start, end = (session.model(), session.model())
+    setting = Setting(theory(), Execution(store=store))
+    start, end = (setting.model(), setting.model())
     for model, state in ((start, run.state("init")), (end, run.state("final"))):
         model.load_state_dict({**state.weights, **state.buffers})
-    return session, start.eval(), end.eval()
+    return setting, start.eval(), end.eval()
 
 
 @pytest.mark.parametrize("probe", KINDS, ids=lambda probe: type(probe).__name__)
-def test_every_kernel_probe_gives_its_metrics(found: Found, probe: Measured) -> None:
+def test_every_kernel_probe_gives_its_metrics(found: Found, probe: Probe) -> None:
     rows = found[type(probe)]
     assert len(rows) == len(probe.at)
     for row in rows:
@@ -83,13 +88,13 @@ def test_every_kernel_probe_gives_its_metrics(found: Found, probe: Measured) -> 
 
 
 def test_their_numbers_are_those_of_the_measures(
-    found: Found, by_hand: tuple[Session, torch.nn.Module, torch.nn.Module]
+    found: Found, by_hand: tuple[Setting, torch.nn.Module, torch.nn.Module]
 ) -> None:
-    session, start, end = by_hand
-    x, (x_test, _) = session.train[0], session.splits["test"]
+    setting, start, end = by_hand
+    x, (x_test, _) = setting.train[0], setting.splits["test"]
     movement = parameter_movement(start, end)
-    assert found[Movement][-1]["relative_movement"] == pytest.approx(movement.relative)
-    assert found[Movement][-1]["absolute_movement"] == pytest.approx(movement.absolute)
+    assert found[ParameterMovement][-1]["relative_movement"] == pytest.approx(movement.relative)
+    assert found[ParameterMovement][-1]["absolute_movement"] == pytest.approx(movement.absolute)
     before, after = (empirical_ntk(model, x[:20]) for model in (start, end))
     assert found[TangentKernel][-1]["kernel_drift"] == pytest.approx(kernel_drift(before, after), rel=1e-5)
     limit = analytic_ntk(x[:20], depth=3)[:, :, None, None] * torch.eye(10)
@@ -99,13 +104,13 @@ def test_their_numbers_are_those_of_the_measures(
     with torch.no_grad():
         apart = end(x_test[:50]) - linearize(start, x_test[:50])(end)
         moved = end(x_test[:50]) - start(x_test[:50])
-    assert found[Taylor][-1]["taylor_error"] == pytest.approx(float(apart.norm() / moved.norm()), rel=1e-3)
+    assert found[TaylorError][-1]["taylor_error"] == pytest.approx(float(apart.norm() / moved.norm()), rel=1e-3)
 
 
-def test_kernels_of_lazy_networks_go_by_structure(by_hand: tuple[Session, torch.nn.Module, torch.nn.Module]) -> None:
+def test_kernels_of_lazy_networks_go_by_structure(by_hand: tuple[Setting, torch.nn.Module, torch.nn.Module]) -> None:
     """Their forward pass copies the parameters; by the Jacobian the study would take hours."""
-    session, start, _ = by_hand
-    assert set(empirical_kernel(start, session.train[0][:4]).routes.values()) == {"structured"}
+    setting, start, _ = by_hand
+    assert set(empirical_kernel(start, setting.train[0][:4]).routes.values()) == {"structured"}
 
 
 def test_the_closed_form_twin_is_the_linearized_run(tmp_path: Path) -> None:
@@ -128,7 +133,7 @@ def test_the_error_is_the_largest_over_the_run(found: Found) -> None:
 def test_a_network_that_is_linear_has_no_drift(tmp_path: Path) -> None:
     """One linear layer: drift, Taylor error and distance from its twin are rounding."""
     spec = theory().model_copy(update={"model": MLP(width=8, depth=1, parameterization="ntk", bias=False)})
-    probes = [TangentKernel(num_examples=20), Taylor(num_test=50), Linearization(num_test=50, at=ALONG)]
+    probes = [TangentKernel(num_examples=20), TaylorError(num_test=50), Linearization(num_test=50, at=ALONG)]
     drift, taylor, twin = (rows[-1] for rows in taken(spec, probes, tmp_path))
     assert drift["kernel_drift"] < 1e-6
     assert taylor["taylor_error"] < 1e-5
@@ -149,8 +154,8 @@ def test_the_smoke_preset_has_a_rate_at_which_no_twin_diverges(tmp_path: Path) -
     (arm,) = [arm for arm in design.arms if arm.name == THEORY]
     for seed in design.seeds:
         spec = arm.levels[0].spec.model_copy(update={"seed": seed})
-        session = Session(spec, Execution(store=tmp_path), frozenset())
-        kernel = empirical_ntk(session.model().eval(), session.train[0])
+        setting = Setting(spec, Execution(store=tmp_path))
+        kernel = empirical_ntk(setting.model().eval(), setting.train[0])
         n, _, c, _ = kernel.shape
         top = torch.linalg.eigvalsh(kernel.permute(0, 2, 1, 3).reshape(n * c, n * c))[-1]
         assert spec.train.optimizer.lr < 2.0 * n / float(top)
@@ -165,7 +170,7 @@ def test_the_smoke_preset_has_a_rate_at_which_no_twin_diverges(tmp_path: Path) -
     ],
 )
 def test_runs_that_the_theory_is_not_about_are_refused(
-    spec: RunSpec, probe: Measured, message: str, tmp_path: Path
+    spec: RunSpec, probe: Probe, message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(UnsupportedSpec, match=message):
         taken(spec, [probe], tmp_path)

@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from unittest import mock
 
 import pytest
 import torch
@@ -23,13 +22,19 @@ from overparam.lab.table import frame_of, readings_of
 from overparam.measure.problem.opening import opened
 from overparam.measure.products.operators import CurvatureOperator, dense
 from overparam.measure.spectrum.eigenvalues import top_eigenvalues
-from overparam.probes import taking as probing
-from overparam.probes.every import Eigenvalues, Measured, Noise, RelativeFlatness, SpectralDensity, Trace, probe_id
-from overparam.probes.taking import execute_and_measure, softmax_variance
-from overparam.runs.attempt import Interrupted, Session
+from overparam.probes.extreme_eigenvalues import ExtremeEigenvalues, softmax_variance
+from overparam.probes.hessian_trace import HessianTrace
+from overparam.probes.linearization import Linearization
+from overparam.probes.probe import Probe, probe_id
+from overparam.probes.spectral_density import SpectralDensity
+from overparam.probes.taking import execute_and_measure
+from overparam.probes.weight_noise import WeightNoise
+from overparam.runs.attempt import Interrupted
+from overparam.runs.checks import UnsupportedSpec
 from overparam.runs.execute import train
 from overparam.runs.execution import Execution
 from overparam.runs.run import read
+from overparam.runs.setting import Setting
 from overparam.runs.store import Store, StoreError
 from overparam.specs import MLP, SGD, DataSpec, RunSpec, TrainSpec
 from overparam.studies.study import Arm, Design, Level, Probing, Study
@@ -51,12 +56,12 @@ def never() -> bool:
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Execution:
     execution = Execution(store=tmp_path_factory.mktemp("store"))
-    execute_and_measure(spec(), execution, frozenset(), ALL, never)
+    execute_and_measure(Setting(spec(), execution), frozenset(), ALL, never)
     return execution
 
 
 @pytest.mark.parametrize("probe", ALL, ids=lambda probe: f"{probe.kind}-{probe_id(probe)[:4]}")
-def test_every_probe_gives_its_metrics_and_states_its_cost(measured: Execution, probe: Measured) -> None:
+def test_every_probe_gives_its_metrics_and_states_its_cost(measured: Execution, probe: Probe) -> None:
     """A contract over all members: a new probe without a branch, a metric or a cost is found here."""
     record = Store(measured.store).measurement(run_id(spec()), probe_id(probe))
     assert len(record["rows"]) == len(probe.at)
@@ -68,9 +73,9 @@ def test_every_probe_gives_its_metrics_and_states_its_cost(measured: Execution, 
 
 
 @pytest.mark.parametrize("probe", ALL, ids=lambda probe: f"{probe.kind}-{probe_id(probe)[:4]}")
-def test_measuring_again_gives_the_same_numbers(measured: Execution, probe: Measured, tmp_path: Path) -> None:
+def test_measuring_again_gives_the_same_numbers(measured: Execution, probe: Probe, tmp_path: Path) -> None:
     again = replace(measured, store=tmp_path)
-    execute_and_measure(spec(), again, frozenset(), [probe], never)
+    execute_and_measure(Setting(spec(), again), frozenset(), [probe], never)
     first, second = (Store(e.store).measurement(run_id(spec()), probe_id(probe))["rows"] for e in (measured, again))
     assert first == second
 
@@ -78,10 +83,10 @@ def test_measuring_again_gives_the_same_numbers(measured: Execution, probe: Meas
 def test_a_probe_measures_the_trained_network(measured: Execution) -> None:
     """Against the same measure on a model put together by hand: other weights or other data would differ."""
     run = read(spec(), measured)
-    session = Session(spec(), measured, frozenset())
-    model = session.model()
+    setting = Setting(spec(), measured)
+    model = setting.model()
     model.load_state_dict(run.weights("final"))
-    x, y = session.train
+    x, y = setting.train
     found = top_eigenvalues(model, "cross_entropy", (x[:50], y[:50]), which="both", certify=0.06, dtype=torch.float64)
     row = Store(measured.store).measurement(run.run_id, probe_id(ALL[0]))["rows"][-1]
     assert row["lambda_max"] == pytest.approx(float(found.values[0, 0]), rel=1e-3)
@@ -120,7 +125,7 @@ def test_states_that_probes_want_are_known_before_training() -> None:
 
 
 def test_the_id_of_a_probe_is_of_its_settings() -> None:
-    assert probe_id(Trace()) == probe_id(Trace(max_products=45))
+    assert probe_id(HessianTrace()) == probe_id(HessianTrace(max_products=45))
     assert len({probe_id(probe) for probe in ALL}) == len(ALL)
 
 
@@ -130,7 +135,7 @@ def test_a_job_survives_its_journey() -> None:
 
 
 def test_only_what_is_missing_is_planned(measured: Execution) -> None:
-    extra = Trace(num_examples=50, max_products=6)
+    extra = HessianTrace(num_examples=50, max_products=6)
     (planned,) = make_plan([spec()], measured, {run_id(spec()): (*ALL, extra)}).runs
     assert planned.trained and not planned.cached and planned.job.probes == (extra,)
     (done,) = make_plan([spec()], measured, {run_id(spec()): ALL}).runs
@@ -140,7 +145,7 @@ def test_only_what_is_missing_is_planned(measured: Execution) -> None:
 def test_a_diverged_run_has_a_measurement_without_rows(tmp_path: Path) -> None:
     """It is measured as far as it can be, so that the study does not plan it for ever."""
     wild, execution = spec(lr=1e6), Execution(store=tmp_path)
-    run = execute_and_measure(wild, execution, frozenset(), ALL[:1], never)
+    run = execute_and_measure(Setting(wild, execution), frozenset(), ALL[:1], never)
     assert run.status == "diverged"
     assert Store(tmp_path).measurement(run.run_id, probe_id(ALL[0]))["rows"] == []
 
@@ -150,7 +155,7 @@ def test_a_stop_between_probes_keeps_what_was_measured(tmp_path: Path) -> None:
     train(spec(), store=tmp_path)
     answers = iter([False, True])
     with pytest.raises(Interrupted, match="not all its probes"):
-        execute_and_measure(spec(), execution, frozenset(), [ALL[5], ALL[2]], lambda: next(answers, True))
+        execute_and_measure(Setting(spec(), execution), frozenset(), [ALL[5], ALL[2]], lambda: next(answers, True))
     store = Store(tmp_path)
     assert store.has_measurement(run_id(spec()), probe_id(ALL[5]))
     assert not store.has_measurement(run_id(spec()), probe_id(ALL[2]))
@@ -158,13 +163,9 @@ def test_a_stop_between_probes_keeps_what_was_measured(tmp_path: Path) -> None:
 
 def test_a_probe_that_cannot_be_taken_leaves_the_others(tmp_path: Path) -> None:
     """What comes after it is measured, and its error is not lost."""
-    impossible = next(probe for probe in ALL if isinstance(probe, RelativeFlatness))
-    execution = Execution(store=tmp_path)
-    with (
-        mock.patch.object(probing, "relative_flatness", side_effect=ValueError("no such layer")),
-        pytest.raises(ValueError, match="no such layer"),
-    ):
-        execute_and_measure(spec(), execution, frozenset(), [impossible, ALL[5]], never)
+    impossible, execution = Linearization(at=(0.1, 0.5, 1.0)), Execution(store=tmp_path)
+    with pytest.raises(UnsupportedSpec, match="a linearized network is solved in closed form for full-batch"):
+        execute_and_measure(Setting(spec(), execution), frozenset(), [impossible, ALL[5]], never)
     assert Store(tmp_path).has_measurement(run_id(spec()), probe_id(ALL[5]))
 
 
@@ -175,7 +176,7 @@ def test_two_processes_do_not_take_one_probe(tmp_path: Path) -> None:
     with store.lock(run_id(spec()), probe_id(ALL[5])):
         answers = iter([False, False, True])
         with pytest.raises(Interrupted, match="computed by another process"):
-            execute_and_measure(spec(), execution, frozenset(), ALL[5:6], lambda: next(answers, True))
+            execute_and_measure(Setting(spec(), execution), frozenset(), ALL[5:6], lambda: next(answers, True))
     assert not store.has_measurement(run_id(spec()), probe_id(ALL[5]))
 
 
@@ -184,17 +185,17 @@ def test_a_run_of_another_environment_is_measured_only_by_leave(tmp_path: Path) 
     train(spec(), store=tmp_path)
     elsewhere = replace(execution, threads=2)
     with pytest.raises(StoreError, match="another numeric environment .*--allow-mixed"):
-        execute_and_measure(spec(), elsewhere, frozenset(), ALL[5:6], never)
-    execute_and_measure(spec(), replace(elsewhere, allow_mixed=True), frozenset(), ALL[5:6], never)
+        execute_and_measure(Setting(spec(), elsewhere), frozenset(), ALL[5:6], never)
+    execute_and_measure(Setting(spec(), replace(elsewhere, allow_mixed=True)), frozenset(), ALL[5:6], never)
     assert "threads" in Store(tmp_path).measurement(run_id(spec()), probe_id(ALL[5]))["mixed"][0]
 
 
 def test_a_solve_that_did_not_converge_has_no_number_in_the_table(tmp_path: Path) -> None:
     """The record keeps what was found; a claim must not take it for an eigenvalue."""
-    short = Eigenvalues(num_examples=50, tol=1e-6, certify=None, max_products=3)
+    short = ExtremeEigenvalues(num_examples=50, tol=1e-6, certify=None, max_products=3)
     item = of_design(STUDY, "smoke", design().model_copy(update={"probings": (Probing(probe=short),)}))
     execution = Execution(store=tmp_path)
-    execute_and_measure(item.cells[0].spec, execution, frozenset(), [short], never)
+    execute_and_measure(Setting(item.cells[0].spec, execution), frozenset(), [short], never)
     record = Store(tmp_path).measurement(run_id(item.cells[0].spec), probe_id(short))
     assert record["rows"][-1]["status"] == "max_products" and record["rows"][-1]["lambda_max"] > 0.0
     assert frame_of(item, execution)["lambda_max"].is_null().all()
@@ -216,17 +217,17 @@ def test_softmax_variance_is_the_mean_trace_of_the_output_hessian() -> None:
 
 def test_a_column_has_one_source() -> None:
     """A probe that follows a run gives no columns: it would overwrite those of the trained network."""
-    along = Probing(probe=Eigenvalues(num_examples=50, at=(0.5, 1.0)))
-    final = Probing(probe=Eigenvalues(num_examples=50))
+    along = Probing(probe=ExtremeEigenvalues(num_examples=50, at=(0.5, 1.0)))
+    final = Probing(probe=ExtremeEigenvalues(num_examples=50))
     design().model_copy(update={"probings": (along, final)})
-    twice = Probing(probe=Eigenvalues(num_examples=60), arms=("b",), num_seeds=1)
+    twice = Probing(probe=ExtremeEigenvalues(num_examples=60), arms=("b",), num_seeds=1)
     with pytest.raises(ValueError, match='two probes of b, level 16.0, give "lambda_max"'):
         design().model_copy(update={"probings": (along, final, twice)})
 
 
 def test_a_damaged_measurement_is_refused(measured: Execution, tmp_path: Path) -> None:
     execution = replace(measured, store=tmp_path)
-    execute_and_measure(spec(), execution, frozenset(), ALL[5:6], never)
+    execute_and_measure(Setting(spec(), execution), frozenset(), ALL[5:6], never)
     file = measurement_file(run_dir(tmp_path, run_id(spec())), probe_id(ALL[5]))
     file.write_text(file.read_text().replace('"trace": ', '"trace": 1'))
     with pytest.raises(StoreError, match="damaged"):
@@ -237,8 +238,8 @@ def design(claims: tuple[Claim, ...] = ()) -> Design:
     levels = tuple(Level(level=size, spec=spec(batch_size=size, epochs=40)) for size in (16, 32))
     arms = tuple(Arm(name=name, title=name, note="", levels=levels) for name in ("a", "b"))
     probings = (
-        Probing(probe=Noise(num_examples=50, sigmas=(0.05, 0.1))),
-        Probing(probe=Trace(num_examples=50, max_products=6), arms=("a",), levels=(32,), num_seeds=2),
+        Probing(probe=WeightNoise(num_examples=50, sigmas=(0.05, 0.1))),
+        Probing(probe=HessianTrace(num_examples=50, max_products=6), arms=("a",), levels=(32,), num_seeds=2),
     )
     return Design(seeds=(0, 1, 2), arms=arms, claims=claims, caption="", probings=probings)
 
@@ -276,18 +277,18 @@ def test_a_claim_must_ask_for_a_metric_that_something_gives() -> None:
 
 def test_shares_end_at_the_end() -> None:
     with pytest.raises(ValueError, match="ascending shares of the run, the last of them 1"):
-        Trace(at=(0.5,))
+        HessianTrace(at=(0.5,))
 
 
 def test_the_penalty_on_the_weights_is_not_in_the_curvature(tmp_path: Path) -> None:
     """A run with weight decay c trains on L + c‖θ‖²/2, whose Hessian has c more on its diagonal; ours is that of L."""
     decayed = spec(optimizer=SGD(lr=0.05, weight_decay=3.0))
-    execution, probe = Execution(store=tmp_path), Eigenvalues(num_examples=50)
-    execute_and_measure(decayed, execution, frozenset(), (probe,), lambda: False)
-    session = Session(decayed, execution, frozenset())
-    model = session.model()
+    execution, probe = Execution(store=tmp_path), ExtremeEigenvalues(num_examples=50)
+    execute_and_measure(Setting(decayed, execution), frozenset(), (probe,), lambda: False)
+    setting = Setting(decayed, execution)
+    model = setting.model()
     model.load_state_dict(read(decayed, execution).weights("final"))
-    x, y = session.train
+    x, y = setting.train
     with opened(model, "cross_entropy", (x[:50], y[:50]), dtype=torch.float64) as problem:
         values = torch.linalg.eigvalsh(dense(CurvatureOperator(problem)))
     (row,) = Store(tmp_path).measurement(run_id(decayed), probe_id(probe))["rows"]

@@ -3,8 +3,12 @@
 import polars as pl
 
 from overparam.claims.sample import level_text
-from overparam.probes.every import Eigenvalues, Measured, Noise, SpectralDensity, Surface
+from overparam.probes.extreme_eigenvalues import ExtremeEigenvalues
+from overparam.probes.loss_surface import LossSurface
+from overparam.probes.probe import Probe
 from overparam.probes.reading import Reading
+from overparam.probes.spectral_density import SpectralDensity
+from overparam.probes.weight_noise import WeightNoise
 from overparam.studies.loss_landscape import LOSS_LANDSCAPE
 from overparam.studies.study import Cell
 
@@ -17,20 +21,20 @@ def value(level: float | str, seed: int) -> float:
     return (20.0 if isinstance(level, str) else level) * 1.1**seed
 
 
-def row(probe: Measured, level: float | str, seed: int) -> dict[str, object]:
+def row(probe: Probe, level: float | str, seed: int) -> dict[str, object]:
     """Numbers of one probe at one step. The loss grows as the square of the level, so that quotients fall with it."""
     top = value(level, seed)
     base: dict[str, object] = {"step": 1, "epoch": 1.0, "lr": 0.1, "loss": top**2, "lambda_max": top}
     base |= dict.fromkeys(probe.metrics, top)
     match probe:
-        case Eigenvalues():
+        case ExtremeEigenvalues():
             base |= {"status": "converged", "lambda_max_per_loss": 1.0 / top}
-        case Noise():
+        case WeightNoise():
             base |= {"sigma": list(probe.sigmas)}
         case SpectralDensity():
             base |= {"nodes": [[-0.4, -0.01, 0.02, 0.6, 50.0 * top]] * 2, "weights": [[0.1, 0.5, 0.2, 0.1, 0.1]] * 2}
             base |= {"num_parameters": 1000}
-        case Surface():
+        case LossSurface():
             base |= {"coordinates": [-1.0, 0.0, 1.0]}
             base |= {"losses": [[top + x if x is not None else None for x in line] for line in RISES]}
     return base
@@ -39,7 +43,7 @@ def row(probe: Measured, level: float | str, seed: int) -> dict[str, object]:
 RISES: list[list[float | None]] = [[1.0, 2.0, None], [1.0, 0.0, 0.5], [30.0, 2.0, 1.0]]
 
 
-def reading(cell: Cell, probe: Measured) -> Reading:
+def reading(cell: Cell, probe: Probe) -> Reading:
     rows = tuple(row(probe, cell.level, cell.seed) for _ in probe.at)
     return Reading(cell.arm, level_text(cell.level), cell.seed, cell.spec, probe, rows)
 

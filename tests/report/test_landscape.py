@@ -12,8 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.lines import Line2D
 
-from overparam.probes.every import Eigenvalues, Noise, SpectralDensity, Surface, probe_id
+from overparam.probes.extreme_eigenvalues import ExtremeEigenvalues
+from overparam.probes.loss_surface import LossSurface
+from overparam.probes.probe import probe_id
 from overparam.probes.reading import Reading
+from overparam.probes.spectral_density import SpectralDensity
+from overparam.probes.weight_noise import WeightNoise
 from overparam.report.figures.drawing import Drawing, geometric
 from overparam.report.figures.every import landscape_drawings
 from overparam.report.figures.noise import reversals
@@ -139,14 +143,16 @@ def test_noise_in_percent_of_the_base_reverses_what_the_absolute_increase_orders
     assert [y[-1] for _, y in above] == pytest.approx([level * 1.1**2 for level in (8, 32, 128, 1297)])
     assert [y[-1] for _, y in below] == pytest.approx([100 / (level * 1.1**2) for level in (8, 32, 128, 1297)])
     _, readings = everything()
-    mine = [r for r in readings if isinstance(r.probe, Noise) and r.probe.scale == "absolute" and r.arm == "linear_lr"]
+    mine = [
+        r for r in readings if isinstance(r.probe, WeightNoise) and r.probe.scale == "absolute" and r.arm == "linear_lr"
+    ]
     assert reversals(mine) == (42, 42)  # six pairs of levels at seven σ
-    assert reversals(changed(mine, Noise, lambda row: row | {"loss": 2.0})) == (0, 42)
+    assert reversals(changed(mine, WeightNoise, lambda row: row | {"loss": 2.0})) == (0, 42)
 
 
 def test_increases_that_are_not_positive_are_counted(drawings: dict[str, Drawing]) -> None:
     frame, readings = everything()
-    below = drawn(frame, changed(readings, Noise, lambda row: row | {"absolute_noise_0.0005": -1e-9}))["noise"]
+    below = drawn(frame, changed(readings, WeightNoise, lambda row: row | {"absolute_noise_0.0005": -1e-9}))["noise"]
     assert f"Not drawn: {len(list(DESIGN.cells()))} increases that were not positive." in below.caption
     assert all(x[0] == 0.001 for x, _ in lines(below.figure.axes[0]))
     assert "Not drawn" not in drawings["noise"].caption
@@ -210,7 +216,7 @@ def test_surfaces_show_the_rise_over_the_centre_and_not_the_base() -> None:
 
 def test_surfaces_are_of_the_last_arm_that_has_two_levels() -> None:
     frame, readings = everything()
-    mine = [each for each in readings if isinstance(each.probe, Surface)]
+    mine = [each for each in readings if isinstance(each.probe, LossSurface)]
     earlier = [replace(each, arm="equal_epochs") for each in mine]
     lone = [replace(each, arm="cnn_equal_epochs") for each in mine if each.level == "8"]
     found = drawn(frame, [*lone, *mine, *earlier])["surfaces"]
@@ -232,8 +238,8 @@ def test_stability_bound_is_that_of_the_momentum(drawings: dict[str, Drawing]) -
 
 def test_curvature_along_training_has_gaps_where_a_solve_did_not_converge(drawings: dict[str, Drawing]) -> None:
     frame, readings = everything()
-    stopped = drawn(frame, changed(readings, Eigenvalues, lambda row: row | {"status": "max_products"}))["along"]
-    steps = 4 * len(next(r for r in readings if isinstance(r.probe, Eigenvalues) and len(r.probe.at) > 1).rows)
+    stopped = drawn(frame, changed(readings, ExtremeEigenvalues, lambda row: row | {"status": "max_products"}))["along"]
+    steps = 4 * len(next(r for r in readings if isinstance(r.probe, ExtremeEigenvalues) and len(r.probe.at) > 1).rows)
     assert f"Not drawn: {steps} steps" in stopped.caption
     assert all(np.isnan(data(line)[1]).all() for line in stopped.figure.axes[0].lines)
     assert [data(line)[1][0] for line in drawings["along"].figure.axes[1].lines[:4]] == pytest.approx(
@@ -273,4 +279,4 @@ def test_probes_of_the_study_are_distinct() -> None:
     """Two probings of one id would be measured once and counted twice."""
     ids = [probe_id(each.probe) for each in DESIGN.probings]
     assert len(set(ids)) == len(ids)
-    assert any(isinstance(each.probe, Eigenvalues) and len(each.probe.at) > 1 for each in DESIGN.probings)
+    assert any(isinstance(each.probe, ExtremeEigenvalues) and len(each.probe.at) > 1 for each in DESIGN.probings)

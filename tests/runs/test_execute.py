@@ -7,16 +7,16 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from overparam.foundations.json_values import number
 from overparam.identity import digest_arrays, run_id
 from overparam.models.risk import risk
-from overparam.runs import execute as module
-from overparam.runs import run as runs
-from overparam.runs import verified as stored
-from overparam.runs.attempt import Interrupted, Session
+from overparam.runs.attempt import Interrupted
 from overparam.runs.checks import UnsupportedSpec
+from overparam.runs.setting import Setting
 from overparam.runs.execute import execute, train
 from overparam.runs.execution import Execution
 from overparam.runs.run import Run, load_state, read
@@ -35,6 +35,11 @@ def spec(**fields: object) -> RunSpec:
         "train": TrainSpec(optimizer=SGD(lr=0.05), batch_size=32, epochs=4),
     }
     return RunSpec.model_validate(base | fields)
+
+
+def files(store: Path) -> dict[str, int]:
+    """Every file of the runs in a store, and when it was last written: what is computed again is written again."""
+    return {str(file): file.stat().st_mtime_ns for file in (store / "runs").rglob("*") if file.is_file()}
 
 
 def final_digest(run: Run) -> str:
@@ -93,11 +98,10 @@ def test_same_spec_same_bits_and_seeds_and_streams_matter(tmp_path: Path) -> Non
     assert len(digests | {final_digest(first)}) == 4
 
 
-def test_a_finished_run_is_not_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = train(spec(), store=tmp_path)
-    monkeypatch.setattr(module, "Session", None)
-    monkeypatch.setattr(runs, "Session", None)
+def test_a_finished_run_is_not_computed_again(tmp_path: Path) -> None:
+    first, before = train(spec(), store=tmp_path), files(tmp_path)
     assert train(spec(), store=tmp_path).result == first.result
+    assert files(tmp_path) == before
 
 
 def test_a_finished_run_is_read_without_a_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,18 +114,18 @@ def test_a_finished_run_is_read_without_a_lock(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(Store, "lock", refuse)
     assert train(spec(), store=tmp_path).result == first.result
     with pytest.raises(PermissionError, match="can only be read"):
-        execute(spec(), Execution(store=tmp_path), frozenset({9}))
+        execute(Setting(spec(), Execution(store=tmp_path)), frozenset({9}))
 
 
 @pytest.mark.parametrize("stop_at", [1, 2, 3])
 def test_interrupted_and_resumed_is_uninterrupted(tmp_path: Path, stop_at: int) -> None:
-    straight = execute(spec(), Execution(store=tmp_path / "straight"), frozenset({9}))
+    straight = execute(Setting(spec(), Execution(store=tmp_path / "straight")), frozenset({9}))
     calls = iter(range(100))
     execution = Execution(store=tmp_path / "broken")
     with pytest.raises(Interrupted, match="its checkpoint is kept"):
-        execute(spec(), execution, frozenset({9}), lambda: next(calls) >= stop_at)
+        execute(Setting(spec(), execution), frozenset({9}), lambda: next(calls) >= stop_at)
     assert not Store(execution.store).has(run_id(spec()))
-    resumed = execute(spec(), execution, frozenset({9}))
+    resumed = execute(Setting(spec(), execution), frozenset({9}))
     assert resumed.result["states"] == straight.result["states"]
     assert resumed.result["curves"] == straight.result["curves"]
 
@@ -129,28 +133,29 @@ def test_interrupted_and_resumed_is_uninterrupted(tmp_path: Path, stop_at: int) 
 def test_checkpoint_of_another_environment_is_refused(tmp_path: Path) -> None:
     execution = Execution(store=tmp_path)
     with pytest.raises(Interrupted, match="its checkpoint is kept"):
-        execute(spec(), execution, should_stop=lambda: True)
+        execute(Setting(spec(), execution), should_stop=lambda: True)
     with pytest.raises(StoreError, match=r"another numeric environment \(threads 1 → 2\).*\(allow_mixed=True\)"):
-        execute(spec(), Execution(store=tmp_path, threads=2))
-    assert execute(spec(), Execution(store=tmp_path, threads=2, allow_mixed=True)).status == "ok"
+        execute(Setting(spec(), Execution(store=tmp_path, threads=2)))
+    assert execute(Setting(spec(), Execution(store=tmp_path, threads=2, allow_mixed=True))).status == "ok"
 
 
 def test_a_parent_of_another_environment_is_refused(tmp_path: Path) -> None:
     child = spec(init=Rewind(of=spec(), step=7))
-    execute(spec(), Execution(store=tmp_path), frozenset({7}))
+    execute(Setting(spec(), Execution(store=tmp_path)), frozenset({7}))
     with pytest.raises(StoreError, match=r"starts from was computed in another numeric environment"):
-        execute(child, Execution(store=tmp_path, threads=2))
-    assert execute(child, Execution(store=tmp_path, threads=2, allow_mixed=True)).status == "ok"
+        execute(Setting(child, Execution(store=tmp_path, threads=2)))
+    assert execute(Setting(child, Execution(store=tmp_path, threads=2, allow_mixed=True))).status == "ok"
 
 
 def test_killed_in_the_middle_and_resumed_is_uninterrupted(tmp_path: Path) -> None:
     """kill -9 as soon as a checkpoint is there; the next process ends in the same bits."""
     long = spec(train=TrainSpec(optimizer=SGD(lr=0.01), batch_size=8, epochs=30))
-    straight = execute(long, Execution(store=tmp_path / "straight"))
+    straight = execute(Setting(long, Execution(store=tmp_path / "straight")))
     code = (
-        "import sys; from pathlib import Path; import overparam as op; from overparam.runs.execute import execute; "
+        "import sys; import overparam as op; from overparam.runs.execute import execute; "
+        "from overparam.runs.setting import Setting; "
         "spec = op.RunSpec.model_validate_json(sys.stdin.read()); "
-        f"execute(spec, op.Execution(store=Path({str(tmp_path / 'killed')!r}), checkpoint_seconds=0.0))"
+        f"execute(Setting(spec, op.Execution(store={str(tmp_path / 'killed')!r}, checkpoint_seconds=0.0)))"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, text=True)
     assert process.stdin is not None
@@ -163,22 +168,31 @@ def test_killed_in_the_middle_and_resumed_is_uninterrupted(tmp_path: Path) -> No
     process.wait()
     found = store.checkpoint(run_id(long))
     assert found is not None and not store.has(run_id(long)), "the run was over before it could be killed"
-    resumed = execute(long, Execution(store=store.root))
+    resumed = execute(Setting(long, Execution(store=store.root)))
     assert resumed.result["states"] == straight.result["states"]
     assert resumed.result["curves"] == straight.result["curves"]
 
 
-def test_a_cache_hit_under_other_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train(spec(), store=tmp_path)
-    monkeypatch.setattr(stored, "content_digest", lambda spec, data_dir: "0" * 32)
-    with pytest.raises(StoreError, match=r"was trained on digits data with digest.*\(data_dir=…\).*\(store=…\)"):
-        train(spec(), store=tmp_path)
+def test_a_cache_hit_under_other_data_is_refused(tmp_path: Path) -> None:
+    mine, home = spec(data=DataSpec(name="mine"), model=MLP(width=4)), tmp_path / "data" / "mine"
+    home.mkdir(parents=True)
+    write_images(home / "all.npz", seed=0)
+    train(mine, store=tmp_path, data_dir=home.parent)
+    write_images(home / "all.npz", seed=1)
+    with pytest.raises(StoreError, match=r"was trained on mine data with digest.*\(data_dir=…\).*\(store=…\)"):
+        train(mine, store=tmp_path, data_dir=home.parent)
+
+
+def write_images(file: Path, seed: int) -> None:
+    draws = np.random.default_rng(seed)
+    x, y = draws.integers(0, 256, (40, 8, 8), np.uint8), np.arange(40) % 4
+    np.savez(file, x_train=x, y_train=y, x_test=x, y_test=y)
 
 
 def test_an_unsaved_step_is_replayed_to_the_same_end(tmp_path: Path) -> None:
     execution = Execution(store=tmp_path / "later")
-    execute(spec(), execution)
-    asked = execute(spec(), Execution(store=tmp_path / "asked"), frozenset({9}))
+    execute(Setting(spec(), execution))
+    asked = execute(Setting(spec(), Execution(store=tmp_path / "asked")), frozenset({9}))
     replayed = load_state(spec(), 9, execution)
     assert digest_arrays(replayed.arrays()) == asked.result["states"]["9"]
     assert Store(execution.store).steps(run_id(spec())) == {0, 9, 28}
@@ -188,8 +202,8 @@ def test_an_unsaved_step_is_replayed_to_the_same_end(tmp_path: Path) -> None:
 
 def test_a_replay_that_ends_elsewhere_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     execution = Execution(store=tmp_path)
-    execute(spec(), execution)
-    monkeypatch.setattr(Session, "order", lambda self, epoch: torch.arange(200))
+    execute(Setting(spec(), execution))
+    monkeypatch.setattr(Setting, "order", lambda self, epoch: torch.arange(200))
     with pytest.raises(StoreError, match="does not end in the stored weights"):
         load_state(spec(), 9, execution)
 
@@ -215,7 +229,7 @@ def norm_from_state(run: Run, step: int) -> float:
 
 
 def test_observers_see_their_steps_and_leave_the_bits_alone(tmp_path: Path) -> None:
-    plain = execute(spec(), Execution(store=tmp_path / "plain"))
+    plain = execute(Setting(spec(), Execution(store=tmp_path / "plain")))
     seen = train(spec(), store=tmp_path / "seen", observers=[NORM])
     assert seen.result["states"] == plain.result["states"]
     found = seen.observations("norm at 0, 9, 28")
@@ -225,14 +239,14 @@ def test_observers_see_their_steps_and_leave_the_bits_alone(tmp_path: Path) -> N
         seen.observations("loss")
 
 
-def test_a_finished_run_is_replayed_for_a_new_observer_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_run_is_replayed_for_a_new_observer_once(tmp_path: Path) -> None:
     live = train(spec(), store=tmp_path / "live", observers=[NORM])
     train(spec(), store=tmp_path / "later")
     later = train(spec(), store=tmp_path / "later", observers=[NORM])
     assert later.observations(NORM.name).equals(live.observations(NORM.name))
-    monkeypatch.setattr(module, "Session", None)
-    monkeypatch.setattr(runs, "Session", None)
+    before = files(tmp_path / "later")
     assert train(spec(), store=tmp_path / "later", observers=[NORM]).result == later.result
+    assert files(tmp_path / "later") == before
 
 
 @pytest.mark.parametrize("observed_before", [True, False])
@@ -240,8 +254,8 @@ def test_an_interrupted_run_is_observed_from_its_beginning(tmp_path: Path, obser
     straight = train(spec(), store=tmp_path / "straight", observers=[NORM])
     execution, calls = Execution(store=tmp_path / "broken"), iter(range(100))
     with pytest.raises(Interrupted, match="its checkpoint is kept"):
-        execute(spec(), execution, frozenset(), lambda: next(calls) >= 2, [NORM] if observed_before else [])
-    resumed = execute(spec(), execution, observers=[NORM])
+        execute(Setting(spec(), execution), frozenset(), lambda: next(calls) >= 2, [NORM] if observed_before else [])
+    resumed = execute(Setting(spec(), execution), observers=[NORM])
     assert resumed.observations(NORM.name).equals(straight.observations(NORM.name))
     assert resumed.result["states"] == straight.result["states"]
 
@@ -278,11 +292,11 @@ def test_a_run_to_a_target_ends_in_the_same_bits_when_interrupted(tmp_path: Path
     length = {"epochs": 40, "until_train_loss": 0.8, "schedule": "constant"}
     target = spec(model=MLP(width=16), train=TrainSpec(optimizer=SGD(lr=0.003), batch_size=4, **length))
     odd = frozenset(range(1, 400, 3))
-    straight = execute(target, Execution(store=tmp_path / "straight"))
+    straight = execute(Setting(target, Execution(store=tmp_path / "straight")))
     calls = iter(range(1000))
     with pytest.raises(Interrupted, match="its checkpoint is kept"):
-        execute(target, Execution(store=tmp_path / "broken"), odd, lambda: next(calls) >= stop_at)
-    resumed = execute(target, Execution(store=tmp_path / "broken"))
+        execute(Setting(target, Execution(store=tmp_path / "broken")), odd, lambda: next(calls) >= stop_at)
+    resumed = execute(Setting(target, Execution(store=tmp_path / "broken")))
     assert resumed.result["steps"] == straight.result["steps"]
     assert final_digest(resumed) == final_digest(straight)
 
@@ -321,8 +335,8 @@ WILD = TrainSpec(optimizer=SGD(lr=1e8), batch_size=32, epochs=4)
 def test_where_a_diverged_run_ends_does_not_depend_on_what_is_saved_or_seen(tmp_path: Path) -> None:
     wild = spec(model=MLP(width=16), train=WILD)
     plain = train(wild, store=tmp_path / "plain")
-    assert plain.result["steps"] % 7 == 0 and plain.result["diverged_at"] < plain.result["steps"]
-    saved = execute(wild, Execution(store=tmp_path / "saved"), frozenset({3, 5}), observers=[NORM])
+    assert plain.result["steps"] % 7 == 0 and (plain.result["diverged_at"] or 0) < plain.result["steps"]
+    saved = execute(Setting(wild, Execution(store=tmp_path / "saved")), frozenset({3, 5}), observers=[NORM])
     for name in ("steps", "diverged_at", "last_finite_loss", "curves", "status"):
         assert saved.result[name] == plain.result[name]
     final = str(plain.result["steps"])
@@ -333,10 +347,10 @@ def test_where_a_diverged_run_ends_does_not_depend_on_what_is_saved_or_seen(tmp_
 def test_a_mix_of_environments_is_recorded(tmp_path: Path) -> None:
     execution = Execution(store=tmp_path)
     with pytest.raises(Interrupted, match="its checkpoint is kept"):
-        execute(spec(), execution, should_stop=lambda: True)
-    mixed = execute(spec(), Execution(store=tmp_path, threads=2, allow_mixed=True))
+        execute(Setting(spec(), execution), should_stop=lambda: True)
+    mixed = execute(Setting(spec(), Execution(store=tmp_path, threads=2, allow_mixed=True)))
     assert mixed.result["mixed"] == ["threads 1 → 2"]
-    child = execute(spec(init=Rewind(of=spec(), step=28), train=LONGER), Execution(store=tmp_path, threads=2))
+    child = execute(Setting(spec(init=Rewind(of=spec(), step=28), train=LONGER), Execution(store=tmp_path, threads=2)))
     assert child.result["mixed"] == ["threads 1 → 2"]
     assert train(spec(seed=1), store=tmp_path).result["mixed"] == []
 
@@ -356,7 +370,7 @@ def test_rewinding_needs_the_same_model_and_optimizer_and_something_left_to_trai
 
 def test_a_checkpoint_of_other_data_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Interrupted, match="its checkpoint is kept"):
-        execute(spec(), Execution(store=tmp_path), should_stop=lambda: True)
+        execute(Setting(spec(), Execution(store=tmp_path)), should_stop=lambda: True)
     store = Store(tmp_path)
     found = store.checkpoint(run_id(spec()))
     assert found is not None
@@ -367,7 +381,7 @@ def test_a_checkpoint_of_other_data_is_refused(tmp_path: Path) -> None:
 
 def test_a_run_that_another_process_computes_can_be_left(tmp_path: Path) -> None:
     with Store(tmp_path).lock(run_id(spec())), pytest.raises(Interrupted, match="by another process"):
-        execute(spec(), Execution(store=tmp_path), should_stop=lambda: True)
+        execute(Setting(spec(), Execution(store=tmp_path)), should_stop=lambda: True)
 
 
 def test_one_run_meets_several_targets(tmp_path: Path) -> None:
@@ -391,5 +405,5 @@ def test_divergence_is_a_result(tmp_path: Path) -> None:
     run = train(spec(model=MLP(width=16), train=WILD), store=tmp_path)
     assert run.status == "diverged"
     assert run.result["diverged_at"] is not None
-    assert math.isfinite(run.result["last_finite_loss"])
+    assert math.isfinite(number(run.result["last_finite_loss"]))
     assert read(run.spec, Execution(store=tmp_path)).status == "diverged"

@@ -14,10 +14,11 @@ from overparam.identity import digest_arrays, run_id
 from overparam.models.build import build
 from overparam.models.functional import Layout
 from overparam.models.taylor.network import Linearized
-from overparam.probes.every import probe_id
+from overparam.probes.probe import probe_id
 from overparam.probes.taking import execute_and_measure
-from overparam.runs.attempt import Interrupted, Session
+from overparam.runs.attempt import Interrupted
 from overparam.runs.checks import UnsupportedSpec
+from overparam.runs.setting import Setting
 from overparam.runs.execute import execute, train
 from overparam.runs.execution import Execution
 from overparam.runs.run import load_state
@@ -54,19 +55,19 @@ def flat(weights: dict[str, Tensor], like: nn.Module) -> Tensor:
 
 def dense_reference(of: RunSpec) -> tuple[nn.Module, Tensor, Tensor]:
     """θ0 and θ of the same optimizer on `f0 + J(θ − θ0)`, or `α J(θ − θ0)`, with the dense J, all in float64."""
-    session = Session(of, Execution(), frozenset())
-    model = build(of.model, session.examples.input_shape, 10, generator=torch_generator(of.seed, "init"))
-    model, x, y = model.eval().double(), session.train[0].double(), session.train[1]
+    setting = Setting(of, Execution())
+    model = build(of.model, setting.examples.input_shape, 10, generator=torch_generator(of.seed, "init"))
+    model, x, y = model.eval().double(), setting.train[0].double(), setting.train[1]
     rows, base = jacobian_rows(model, x), model(x).detach()
     start = Layout.join(model.parameters()).detach()
     holder = nn.ParameterList([nn.Parameter(start.clone())])
     theta, alpha = holder[0], of.train.lazy_scale
     optimizer = build_optimizer(of.train.optimizer, holder)
-    steps_per_epoch, size = session.timetable.steps_per_epoch, session.timetable.batch_size
-    for step in range(session.timetable.total_steps):
+    steps_per_epoch, size = setting.timetable.steps_per_epoch, setting.timetable.batch_size
+    for step in range(setting.timetable.total_steps):
         epoch, position = divmod(step, steps_per_epoch)
-        optimizer.param_groups[0]["lr"] = session.timetable.lr(step)
-        batch = session.order(epoch)[position * size : (position + 1) * size]
+        optimizer.param_groups[0]["lr"] = setting.timetable.lr(step)
+        batch = setting.order(epoch)[position * size : (position + 1) * size]
         slope = rows[batch] @ (theta.detach() - start)
         outputs = base[batch] + slope if alpha is None else alpha * slope
         targets = F.one_hot(y[batch], 10).double()
@@ -139,11 +140,11 @@ def test_interrupted_replayed_and_rewound_runs_end_in_the_same_bits(
 ) -> None:
     """Convolutions in channels-last order, with batch norm."""
     of = spec(CNN(channels=2), optimizer=optimizer, **FORMS[form])
-    straight = execute(of, Execution(store=tmp_path / "straight"), frozenset({5}))
+    straight = execute(Setting(of, Execution(store=tmp_path / "straight")), frozenset({5}))
     calls, execution = iter(range(100)), Execution(store=tmp_path / "broken")
     with pytest.raises(Interrupted, match="its checkpoint is kept"):
-        execute(of, execution, should_stop=lambda: next(calls) >= 2)
-    resumed = execute(of, execution)
+        execute(Setting(of, execution), should_stop=lambda: next(calls) >= 2)
+    resumed = execute(Setting(of, execution))
     states = straight.result["states"]
     assert [resumed.result["states"][step] for step in ("0", "16")] == [states[step] for step in ("0", "16")]
     assert resumed.result["curves"] == straight.result["curves"]
@@ -173,7 +174,7 @@ def test_every_probe_can_be_taken(tmp_path: Path, form: str) -> None:
     """Convolutions where one of the two is alone: each takes paths of its own through the measures."""
     model = SMALL if form == "both" else CNN(channels=1)
     of, execution = spec(model, **FORMS[form]), Execution(store=tmp_path)
-    run = execute_and_measure(of, execution, frozenset(), ALL, lambda: False)
+    run = execute_and_measure(Setting(of, execution), frozenset(), ALL, lambda: False)
     for probe in ALL:
         rows = Store(tmp_path).measurement(run.run_id, probe_id(probe))["rows"]
         assert all(math.isfinite(rows[-1][name]) for name in probe.metrics if isinstance(rows[-1][name], float))

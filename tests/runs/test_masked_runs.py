@@ -1,5 +1,6 @@
 """Runs under masks: where they start, what stays zero, and that pruning nothing changes nothing."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -7,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.func import functional_call
@@ -14,10 +16,10 @@ from torch.func import functional_call
 from overparam.foundations.torch_generators import torch_generator
 from overparam.identity import run_id
 from overparam.models.masks import density, masked, shuffled_mask
-from overparam.runs import execute as module
 from overparam.runs import run as runs
-from overparam.runs.attempt import Interrupted, Session
+from overparam.runs.attempt import Interrupted
 from overparam.runs.checks import UnsupportedSpec
+from overparam.runs.setting import Setting
 from overparam.runs.execute import execute, train
 from overparam.runs.execution import Execution
 from overparam.runs.run import Run
@@ -145,8 +147,8 @@ def test_rates_by_layer_and_spared_layers(tmp_path: Path) -> None:
 def test_the_masked_gradient_is_that_of_the_thin_network(tmp_path: Path, model: MLP | CNN) -> None:
     """The thin network is a function of its kept weights alone; autograd differentiates in those."""
     run = train(ticket(spec(model=model), fraction=0.6), store=tmp_path)
-    session, state = Session(run.spec, run.execution, frozenset()), run.state("init")
-    net, (x, y) = session.model(), session.train
+    setting, state = Setting(run.spec, run.execution), run.state("init")
+    net, (x, y) = setting.model(), setting.train
     net.load_state_dict({**state.weights, **state.buffers})
     thinned(gradient_of(net, run.spec.train), net, state.mask)(x, y)
     thin = {n: (w[state.mask[n]] if n in state.mask else w).clone().requires_grad_() for n, w in state.weights.items()}
@@ -169,7 +171,7 @@ def test_a_weight_that_grows_back_stops_the_run(
     def unthinned(gradient: Gradient, net: object, mask: object) -> Gradient:
         return gradient
 
-    execute(spec(train=recipe), Execution(store=tmp_path))
+    execute(Setting(spec(train=recipe), Execution(store=tmp_path)))
     monkeypatch.setattr(loop, "thinned", unthinned)
     with pytest.raises(MaskBroken, match="has a non-zero weight where its mask prunes"):
         train(ticket(spec(train=recipe)), store=tmp_path)
@@ -217,26 +219,32 @@ def test_seeds_and_streams_move_random_masks(tmp_path: Path) -> None:
 
 def test_interrupted_and_resumed_is_uninterrupted(tmp_path: Path) -> None:
     child = ticket(spec(), fraction=0.5)
-    straight = execute(child, Execution(store=tmp_path / "straight"), frozenset({9}))
+    straight = execute(Setting(child, Execution(store=tmp_path / "straight")), frozenset({9}))
     execution, calls = Execution(store=tmp_path / "broken"), iter(range(100))
-    execute(spec(), execution)
+    execute(Setting(spec(), execution))
     with pytest.raises(Interrupted, match="its checkpoint is kept"):
-        execute(child, execution, frozenset({9}), lambda: next(calls) >= 2)
-    assert execute(child, execution, frozenset({9})).result["states"] == straight.result["states"]
-    run = execute(child, Execution(store=tmp_path / "later"))
+        execute(Setting(child, execution), frozenset({9}), lambda: next(calls) >= 2)
+    assert execute(Setting(child, execution), frozenset({9})).result["states"] == straight.result["states"]
+    run = execute(Setting(child, Execution(store=tmp_path / "later")))
     assert "9" not in run.result["states"] and run.state(9).mask, "a replayed state holds its mask"
     assert runs.read(child, run.execution).result["states"] == straight.result["states"]
 
 
-def test_killed_in_round_seven_goes_on_in_round_seven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def written(store: Store) -> dict[str, int]:
+    """Finished runs and when their results were written."""
+    return {file.parent.name: file.stat().st_mtime_ns for file in store.root.glob("runs/*/*/result.json")}
+
+
+def test_killed_in_round_seven_goes_on_in_round_seven(tmp_path: Path) -> None:
     """kill -9 as soon as round 7 has a checkpoint; rounds 0 … 6 are read, not trained again."""
     long = TrainSpec(optimizer=SGD(lr=0.01), batch_size=8, epochs=12)
     chain = rounds(spec(train=long), 8)
-    straight = execute(chain[-1], Execution(store=tmp_path / "straight"))
+    straight = execute(Setting(chain[-1], Execution(store=tmp_path / "straight")))
     code = (
-        "import sys; from pathlib import Path; import overparam as op; from overparam.runs.execute import execute; "
+        "import sys; import overparam as op; from overparam.runs.execute import execute; "
+        "from overparam.runs.setting import Setting; "
         "spec = op.RunSpec.model_validate_json(sys.stdin.read()); "
-        f"execute(spec, op.Execution(store=Path({str(tmp_path / 'killed')!r}), checkpoint_seconds=0.0))"
+        f"execute(Setting(spec, op.Execution(store={str(tmp_path / 'killed')!r}, checkpoint_seconds=0.0)))"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, text=True)
     assert process.stdin is not None
@@ -250,16 +258,11 @@ def test_killed_in_round_seven_goes_on_in_round_seven(tmp_path: Path, monkeypatc
     done = set(store.run_ids())
     assert store.checkpoint(seventh) is not None, "the run was over before it could be killed"
     assert done == {run_id(each) for each in chain[:7]}
-    begun: list[str] = []
-
-    class Counted(Session):
-        def complete(self, *args: Any, **kwargs: Any) -> None:
-            begun.append(self.run_id)
-            super().complete(*args, **kwargs)
-
-    monkeypatch.setattr(module, "Session", Counted)
-    resumed = execute(chain[-1], Execution(store=store.root))
-    assert begun == [seventh, run_id(chain[8])]
+    before = written(store)
+    resumed = execute(Setting(chain[-1], Execution(store=store.root)))
+    after = written(store)
+    assert {identity: after[identity] for identity in before} == before, "rounds 0 … 6 were read"
+    assert after.keys() - before.keys() == {seventh, run_id(chain[8])}
     assert resumed.result["states"] == straight.result["states"]
 
 
@@ -294,13 +297,20 @@ def test_what_cannot_be_trained_is_said_before_training(tmp_path: Path, fields: 
     assert not list(Store(tmp_path).run_ids())
 
 
-@pytest.mark.parametrize("start", [Rewind(of=spec(data=SIGNALS)), SameSigns(of=spec(data=SIGNALS))])
+@pytest.mark.parametrize("kind", [Rewind, SameSigns])
 def test_without_data_to_compare_a_state_of_other_shapes_is_not_loaded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: Rewind | SameSigns
+    tmp_path: Path, kind: type[Rewind] | type[SameSigns]
 ) -> None:
-    monkeypatch.setattr("overparam.runs.checks.is_at_hand", lambda data, data_dir: False)
+    """The parent's data was there when it was trained, and is gone now."""
+    parent, home = spec(data=DataSpec(name="mine")), tmp_path / "data" / "mine"
+    home.mkdir(parents=True)
+    labels = np.arange(100) % 10
+    signals = np.linspace(0, 1, 4000, dtype=np.float32).reshape(100, 40)
+    np.savez(home / "all.npz", x_train=signals, y_train=labels, x_test=signals, y_test=labels)
+    train(parent, store=tmp_path / "runs", data_dir=home.parent)
+    shutil.rmtree(home)
     with pytest.raises(ValueError, match=r"1\.weight has shape \(24, 40\) in the stored state, but \(24, 64\) in this"):
-        train(spec(init=start), store=tmp_path)
+        train(spec(init=kind(of=parent)), store=tmp_path / "runs", data_dir=home.parent)
 
 
 def test_a_state_of_another_shape_is_not_broadcast() -> None:
@@ -378,7 +388,7 @@ def test_a_ticket_that_diverges_is_a_result(tmp_path: Path) -> None:
 
 
 def test_a_mask_from_another_environment_is_refused(tmp_path: Path) -> None:
-    execute(spec(), Execution(store=tmp_path))
+    execute(Setting(spec(), Execution(store=tmp_path)))
     child = spec(mask=Magnitude(of=spec(), fraction=0.5))
     with pytest.raises(StoreError, match="starts from was computed in another numeric environment"):
-        execute(child, Execution(store=tmp_path, threads=2))
+        execute(Setting(child, Execution(store=tmp_path, threads=2)))

@@ -23,14 +23,14 @@ STATES = {0: {"w": np.arange(4, dtype=np.float32)}, 7: {"w": np.ones(4, dtype=np
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     made = Store(tmp_path / "runs")
-    made.write(ID, '{"a": 1}', {"status": "ok", "loss": 0.1}, STATES)
+    made.write(ID, '{"a": 1}', {"status": "ok", "seconds": 0.1}, STATES)
     return made
 
 
 def test_a_written_run_reads_back(store: Store) -> None:
     assert store.has(ID)
     assert list(store.run_ids()) == [ID]
-    assert store.result(ID)["loss"] == 0.1
+    assert store.result(ID)["seconds"] == 0.1
     assert store.spec_json(ID) == '{"a": 1}'
     assert store.steps(ID) == {0, 7}
     assert (store.state(ID, 7)["w"] == 1).all()
@@ -43,16 +43,16 @@ def test_creating_a_store_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_the_first_result_stays_if_two_processes_finish(store: Store) -> None:
-    store.write(ID, '{"a": 2}', {"status": "ok", "loss": 0.2}, STATES)
-    assert store.result(ID)["loss"] == 0.1
+    store.write(ID, '{"a": 2}', {"status": "ok", "seconds": 0.2}, STATES)
+    assert store.result(ID)["seconds"] == 0.1
 
 
 def test_the_rest_of_a_run_without_its_result_gives_way(store: Store) -> None:
     run = paths.run_dir(store.root, ID)
     paths.result_file(run).unlink()
     assert not store.has(ID)
-    store.write(ID, '{"a": 2}', {"status": "ok", "loss": 0.2}, {5: STATES[0]})
-    assert store.result(ID)["loss"] == 0.2
+    store.write(ID, '{"a": 2}', {"status": "ok", "seconds": 0.2}, {5: STATES[0]})
+    assert store.result(ID)["seconds"] == 0.2
     assert store.steps(ID) == {5}
     assert not paths.state_file(run, 7).exists()
 
@@ -114,7 +114,7 @@ def test_states_and_observations_can_be_added(store: Store) -> None:
     assert store.steps(ID) == {0, 3, 7}
     store.extend(ID, {}, {"trace": {"step": [7]}})
     assert store.result(ID)["observed"] == {"norm": {"step": [3]}, "trace": {"step": [7]}}
-    assert store.result(ID)["loss"] == 0.1
+    assert store.result(ID)["seconds"] == 0.1
 
 
 def test_checkpoint_round_trip_and_damage(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from overparam.foundations.torch_generators import torch_generator
 from overparam.models.build import build
 from overparam.specs import CNN, MLP
-from overparam.specs.models.layers import Shape, weight_shapes
+from overparam.specs.models.layers import Shape
+from overparam.specs.models.model import weight_shapes
 from overparam.specs.pruning_rates import erdos_renyi_counts, pruned_count, rates_by_name
 
 NAMES = ["1.weight", "3.weight", "5.weight"]

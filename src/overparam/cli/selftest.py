@@ -26,6 +26,7 @@ from overparam.models.masks import magnitude_mask
 from overparam.runs.attempt import Interrupted
 from overparam.runs.execute import execute
 from overparam.runs.execution import Execution
+from overparam.runs.setting import Setting
 from overparam.specs.data import DataSpec
 from overparam.specs.models.cnn import CNN
 from overparam.specs.models.mlp import MLP
@@ -159,7 +160,7 @@ def _apart(interrupted: bool) -> float:
         first, second = (Execution(store=Path(folder) / name, checkpoint_seconds=1e-9) for name in ("a", "b"))
         if interrupted:
             _interrupt(spec, second)
-        one, other = (execute(spec, execution).weights("final") for execution in (first, second))
+        one, other = (execute(Setting(spec, execution)).weights("final") for execution in (first, second))
         return max(float((other[name] - value).abs().max()) for name, value in one.items())
 
 
@@ -167,7 +168,7 @@ def _interrupt(spec: RunSpec, execution: Execution) -> None:
     """Stop a run about half way; its checkpoint stays."""
     looks = count()
     try:
-        execute(spec, execution, should_stop=lambda: next(looks) >= 8)
+        execute(Setting(spec, execution), should_stop=lambda: next(looks) >= 8)
     except Interrupted:
         return
     raise RuntimeError("the run ended before it could be interrupted")

@@ -1,13 +1,12 @@
 """Adding a data set to the user's data directory: checked first, then copied in one rename."""
 
-import os
 import shutil
-import uuid
 from pathlib import Path
 
 from overparam.data.check import dataset
 from overparam.data.sources import LAYOUTS, Source, detect, folder_of
 from overparam.data.types import DataError
+from overparam.foundations.files import published, sync_all
 from overparam.specs.known_data import EMBEDDED
 
 
@@ -32,24 +31,9 @@ def add(name: str, source: Path, data_dir: Path | None = None) -> Path:
 
 def _copy(found: Source, source: Path, home: Path) -> None:
     """Copy the files of a data set to its home, all or none, also if the machine stops."""
-    draft = home.with_name(f".{home.name}-{uuid.uuid4().hex}")
-    try:
+    with published(home) as draft:
         for file in found.files:
             target = draft / file.relative_to(source)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
-        _sync(draft)
-        draft.rename(home)
-        _sync(home)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)  # there is none after the rename
-
-
-def _sync(place: Path) -> None:
-    """Write what is in memory of a data set to the disk: all at once, where the system can."""
-    if hasattr(os, "sync"):
-        os.sync()
-        return
-    for file in filter(Path.is_file, place.rglob("*")):
-        with file.open("r+b") as stream:  # Windows syncs only what may be written
-            os.fsync(stream.fileno())
+        sync_all(draft)

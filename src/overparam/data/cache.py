@@ -7,19 +7,16 @@ read. A damaged or unwritable cache is never an error: the data is decoded again
 import contextlib
 import hashlib
 import json
-import os
 import shutil
-import uuid
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
 from overparam.data.check import dataset
 from overparam.data.types import Array, Dataset
 from overparam.foundations import paths
+from overparam.foundations.files import published, synced
 
 DECODER_VERSION = 3  # raised when a reader's output changes
 PARTS = ("train_x", "train_y", "test_x", "test_y")
@@ -61,23 +58,10 @@ def _load(name: str, folder: Path) -> Dataset | None:
 
 
 def _save(folder: Path, found: Dataset) -> None:
-    draft = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
-    try:
-        with contextlib.suppress(OSError):
-            draft.mkdir(parents=True)
-            for part, array in found.arrays().items():
-                _write(draft / f"{part}.npy", partial(np.save, arr=array, allow_pickle=False))
-            meta = json.dumps({"name": found.name, "digest": found.digest}).encode()
-            _write(draft / "meta.json", lambda stream: stream.write(meta))
-            shutil.rmtree(folder, ignore_errors=True)
-            os.rename(draft, folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)  # there is none after the rename
-
-
-def _write(file: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file to the disk, so that no crash after the rename leaves an entry with half of it."""
-    with open(file, "wb") as stream:
-        write(stream)
-        stream.flush()
-        os.fsync(stream.fileno())
+    with contextlib.suppress(OSError), published(folder) as draft:
+        for part, array in found.arrays().items():
+            with synced(draft / f"{part}.npy") as stream:
+                np.save(stream, array, allow_pickle=False)
+        with synced(draft / "meta.json") as stream:
+            stream.write(json.dumps({"name": found.name, "digest": found.digest}).encode())
+        shutil.rmtree(folder, ignore_errors=True)

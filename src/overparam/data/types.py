@@ -61,6 +61,17 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Sizes:
+    """How many examples a `DataSpec` selects, and of what shape and how many classes they are."""
+
+    train: int
+    val: int
+    test: int
+    input_shape: tuple[int, ...]
+    num_classes: int
+
+
+@dataclass(frozen=True)
 class Examples:
     """What a `DataSpec` selects. `flipped` lists the training examples whose labels are wrong."""
 
@@ -74,13 +85,6 @@ class Examples:
     num_classes: int
     input_shape: tuple[int, ...]
 
-
-@dataclass(frozen=True)
-class Sizes:
-    """How many examples a `DataSpec` selects, and of what shape and how many classes they are."""
-
-    train: int
-    val: int
-    test: int
-    input_shape: tuple[int, ...]
-    num_classes: int
+    @property
+    def sizes(self) -> Sizes:
+        return Sizes(len(self.train.y), len(self.val.y), len(self.test.y), self.input_shape, self.num_classes)

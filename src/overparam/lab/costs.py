@@ -17,10 +17,10 @@ from overparam.data.types import Sizes
 from overparam.foundations import paths
 from overparam.foundations.files import replace_bytes
 from overparam.identity import digest_text
-from overparam.probes.every import Measured
+from overparam.probes.probe import Probe
 from overparam.runs.execution import Execution
 from overparam.runs.training.timetable import Timetable
-from overparam.specs.models.layers import count_parameters, forward_flops
+from overparam.specs.models.model import convolves, count_parameters, forward_flops
 from overparam.specs.run import Dense, RunSpec
 
 SHARED = 1.08
@@ -30,8 +30,9 @@ FIXED_SECONDS = 0.02  # building, decoding from the cache, writing: measured .00
 # One core of the reference machine (2 cores, x86_64), torch 2.13.0, both cores busy: seconds of a step whatever its
 # size; seconds per example beside the arithmetic, and FLOP per second, in training and in evaluation.
 STEP_SECONDS = 0.0004
-TRAINED = {"mlp": (0.7e-6, 60e9), "cnn": (60e-6, 80e9)}
-EVALUATED = {"mlp": (2e-6, 60e9), "cnn": (15e-6, 55e9)}
+# By whether the network has convolutions.
+TRAINED = {False: (0.7e-6, 60e9), True: (60e-6, 80e9)}
+EVALUATED = {False: (2e-6, 60e9), True: (15e-6, 55e9)}
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,12 @@ class Throughput:
 
 def of_reference(spec: RunSpec, data: Sizes) -> Throughput:
     """What the arithmetic of a run takes on the reference machine: a step 3 forward passes, a lazy one 4."""
-    flops = forward_flops(spec.model, data.input_shape, data.num_classes)
-    example, rate = TRAINED[spec.model.kind]
+    network = spec.model, data.input_shape, data.num_classes
+    flops, convolutional = forward_flops(*network), convolves(*network)
+    example, rate = TRAINED[convolutional]
     passes = 3 if spec.train.lazy_scale is None else 4
     step = STEP_SECONDS + Timetable(spec.train, data.train).batch_size * (example + passes * flops / rate)
-    evaluated, rate = EVALUATED[spec.model.kind]
+    evaluated, rate = EVALUATED[convolutional]
     return Throughput(step, evaluated + flops / rate)
 
 
@@ -101,7 +103,7 @@ class CostModel:
         training = share * timetable.total_steps * cost.step
         return FIXED_SECONDS + slowdown * (training + evaluated * cost.evaluated_example)
 
-    def probe_seconds(self, spec: RunSpec, probes: Sequence[Measured]) -> float:
+    def probe_seconds(self, spec: RunSpec, probes: Sequence[Probe]) -> float:
         """Core-seconds of the probes of a run; one that looks back into the training replays it."""
         data = sizes(spec.data, data_dir=self.execution.data_dir)
         each = self.throughput(spec, data).evaluated_example
@@ -138,6 +140,5 @@ def disk_bytes(spec: RunSpec, execution: Execution) -> int:
     """Bytes that a stored run takes: its first and last state, with the optimizer's slots."""
     data = sizes(spec.data, data_dir=execution.data_dir)
     parameters = count_parameters(spec.model, data.input_shape, data.num_classes)
-    slots = 2 if spec.train.optimizer.kind == "adam" else 1
     frozen = 2 if _anchored(spec) else 0
-    return 4 * parameters * (2 + slots + frozen) + 10_000
+    return 4 * parameters * (2 + spec.train.optimizer.slots + frozen) + 10_000

@@ -9,7 +9,7 @@ from overparam.identity import RunId, run_id
 from overparam.lab.backends.jobs import Job
 from overparam.lab.costs import CostModel
 from overparam.lab.experiment import Experiment
-from overparam.probes.every import Measured, probe_id
+from overparam.probes.probe import Probe, probe_id
 from overparam.runs.checks import refuse_unsupported
 from overparam.runs.execution import Execution
 from overparam.runs.store import Store
@@ -42,7 +42,7 @@ class Plan:
 def make_plan(
     specs: Iterable[RunSpec],
     execution: Execution,
-    probes: Mapping[RunId, Sequence[Measured]] | None = None,
+    probes: Mapping[RunId, Sequence[Probe]] | None = None,
     evaluations: Mapping[RunId, int] | None = None,
 ) -> Plan:
     """Every distinct run behind `specs` with the states that others want of it and the probes that the store lacks.
@@ -63,10 +63,10 @@ class _Collection:
     """Runs by their id, parents first; the steps that others want of each, and its probes that are not stored yet."""
 
     store: Store
-    probes: Mapping[RunId, Sequence[Measured]]
+    probes: Mapping[RunId, Sequence[Probe]]
     specs: dict[RunId, RunSpec] = field(default_factory=dict)
     steps: dict[RunId, set[int]] = field(default_factory=dict)
-    unmeasured: dict[RunId, tuple[Measured, ...]] = field(default_factory=dict)
+    unmeasured: dict[RunId, tuple[Probe, ...]] = field(default_factory=dict)
 
     def add(self, spec: RunSpec) -> None:
         """Take in a run after those that it or its probes need."""
@@ -97,7 +97,7 @@ def _planned(job: Job, execution: Execution) -> Planned:
     return Planned(job, needs, trained, cached=trained and not job.probes)
 
 
-def steps_ahead(spec: RunSpec, probe: Measured) -> frozenset[int]:
+def steps_ahead(spec: RunSpec, probe: Probe) -> frozenset[int]:
     """Steps that a probe will want of a run, where they are known before it: its length must follow from the spec."""
     num_train = spec.data.known_num_train()
     if len(probe.at) == 1 or num_train is None or spec.train.loss_targets:
@@ -140,7 +140,7 @@ def _cost(run: Planned, share: float, costs: CostModel) -> float:
 
 def plan_of(items: Sequence[Experiment], execution: Execution) -> Plan:
     """Every run of the experiments once, with the probes that any of them takes of it."""
-    probes: dict[RunId, list[Measured]] = {}
+    probes: dict[RunId, list[Probe]] = {}
     evaluations: dict[RunId, int] = {}
     for item in items:
         for cell in item.cells:

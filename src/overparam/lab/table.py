@@ -9,7 +9,7 @@ from overparam.claims.sample import level_text
 from overparam.foundations.environment import numeric
 from overparam.identity import RunId, run_id
 from overparam.lab.experiment import Experiment
-from overparam.probes.every import Measured, probe_id
+from overparam.probes.probe import Probe, probe_id
 from overparam.probes.reading import Reading
 from overparam.runs.execution import Execution
 from overparam.runs.store import Store
@@ -70,7 +70,7 @@ def readings_of(item: Experiment, execution: Execution) -> tuple[Reading, ...]:
     )
 
 
-def rows_of_probe(spec: RunSpec, probe: Measured, execution: Execution) -> list[dict[str, Any]]:
+def rows_of_probe(spec: RunSpec, probe: Probe, execution: Execution) -> list[dict[str, Any]]:
     """What a probe found at each of its steps; empty if it was not taken or the run diverged."""
     store, identity = Store(execution.store), run_id(spec)
     if not store.has_measurement(identity, probe_id(probe)):
@@ -89,8 +89,8 @@ def _record(spec: RunSpec, identity: RunId, execution: Execution) -> dict[str, A
         return {"run_id": identity, "status": "missing"}
     result = stored(spec, execution)
     final = result["final"]
-    both = final["train_accuracy"], final["test_accuracy"]
-    gap = None if None in both else both[0] - both[1]
+    train, test = final["train_accuracy"], final["test_accuracy"]
+    gap = None if train is None or test is None else train - test
     numbers = {name: result[name] for name in ("status", "steps", "epochs", "seconds", "num_train", "num_test")}
     risks = {name: final[name] for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy")}
     origin = {"data_digest": result["data_digest"], "environment": numeric(result["environment"])}

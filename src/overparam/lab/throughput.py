@@ -11,9 +11,9 @@ from overparam.foundations.allocator import freed_memory_kept
 from overparam.lab.costs import Throughput
 from overparam.models.masks import prunable
 from overparam.models.risk import CHUNK, risk
-from overparam.runs.attempt import Session
 from overparam.runs.determinism import settled
 from overparam.runs.execution import Execution
+from overparam.runs.setting import Setting
 from overparam.runs.training.loop import train_loop
 from overparam.runs.training.state import State
 from overparam.specs.run import Dense, RunSpec
@@ -25,21 +25,20 @@ MOST_TIMES = 200  # of the quickest ones; the steps that are timed are laid out 
 
 def measured_throughput(spec: RunSpec, execution: Execution) -> Throughput:
     """Time a few steps and one evaluation; nothing is written."""
-    session = Session(spec, execution, frozenset())
     with freed_memory_kept(), settled(execution):
-        return _timed(session, spec)
+        return _timed(Setting(spec, execution))
 
 
-def _timed(session: Session, spec: RunSpec) -> Throughput:
-    x, y = session.train
-    steps_at_once = max(1, min(20, session.timetable.steps_per_epoch, 512 // session.timetable.batch_size))
+def _timed(setting: Setting) -> Throughput:
+    spec, (x, y) = setting.spec, setting.train
+    steps_at_once = max(1, min(20, setting.timetable.steps_per_epoch, 512 // setting.timetable.batch_size))
     stops = range(0, (MOST_TIMES + 2) * steps_at_once, steps_at_once)  # two are used up before anything is timed
     still = spec.train.optimizer.model_copy(update={"lr": 1e-12})  # a step costs the same, and nothing can diverge
     length = {"optimizer": still, "epochs": None, "steps": stops[-1], "until_train_loss": None}
     endless = spec.train.model_copy(update=length)
-    model = session.model()
+    model = setting.model()
     start = _masked_start(model, spec)
-    moments = train_loop(model, x, y, endless, order=session.order, stops=frozenset(stops), start=start)
+    moments = train_loop(model, x, y, endless, order=setting.order, stops=frozenset(stops), start=start)
     next(moments)
     next(moments)
     step = median_seconds(lambda: next(moments)) / steps_at_once

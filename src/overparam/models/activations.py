@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from overparam.specs.fields import Activation
+from overparam.specs.models.layers import Activation
 
 
 class Erf(nn.Module):

@@ -1,38 +1,65 @@
 """Model spec → freshly initialized module."""
 
 import math
-from typing import assert_never
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from overparam.models.cnn import build_cnn
-from overparam.models.mlp import NTKLinear, build_mlp
-from overparam.specs.models.cnn import CNN
-from overparam.specs.models.mlp import MLP
+from overparam.models.activations import activation
+from overparam.specs.models import layers
+from overparam.specs.models.model import ModelSpec
 
 
-def build(spec: MLP | CNN, input_shape: tuple[int, ...], num_classes: int, *, generator: torch.Generator) -> nn.Module:
+class NTKLinear(nn.Linear):
+    """Linear layer with unit-variance weights, scaled in the forward pass: √(2/fan_in) · W x + b."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight * (2.0 / self.in_features) ** 0.5, self.bias)
+
+
+class Channelled(nn.Module):
+    """(N, L) → (N, 1, L)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.unsqueeze(1)
+
+
+def build(spec: ModelSpec, input_shape: tuple[int, ...], num_classes: int, *, generator: torch.Generator) -> nn.Module:
     """Module on the CPU whose weights come from `generator` alone.
 
     The module is laid out without memory first, so no global random state is read or moved.
+
+    Raises:
+        ValueError: the network is not defined for inputs of that shape.
     """
     with torch.device("meta"):
-        model = _layout(spec, tuple(input_shape), num_classes)
+        model = nn.Sequential(*map(_module, spec.layers(tuple(input_shape), num_classes)))
     model.to_empty(device="cpu")
     for module in model.modules():
         _initialize(module, generator)
     return model
 
 
-def _layout(spec: MLP | CNN, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
-    match spec:
-        case MLP():
-            return build_mlp(spec, math.prod(input_shape), num_classes)
-        case CNN():
-            return build_cnn(spec, input_shape, num_classes)
+def _module(layer: layers.Layer) -> nn.Module:
+    match layer:
+        case layers.Flatten():
+            return nn.Flatten()
+        case layers.AddChannel():
+            return Channelled()
+        case layers.Nonlinearity(name=name):
+            return activation(name)
+        case layers.Linear(fan_in=fan_in, fan_out=fan_out, bias=bias, ntk=ntk):
+            return (NTKLinear if ntk else nn.Linear)(fan_in, fan_out, bias=bias)
+        case layers.Convolution(channels_in=channels_in, channels_out=channels_out, axes=axes):
+            convolution = (nn.Conv1d, nn.Conv2d)[axes - 1]
+            return convolution(channels_in, channels_out, kernel_size=layers.KERNEL, padding=layers.KERNEL // 2)
+        case layers.BatchNorm(channels=channels, axes=axes):
+            return (nn.BatchNorm1d, nn.BatchNorm2d)[axes - 1](channels)
+        case layers.MaxPool(axes=axes):
+            return (nn.MaxPool1d, nn.MaxPool2d)[axes - 1](2)
         case _:
-            assert_never(spec)
+            raise TypeError(f"no module is known for the layer {type(layer).__name__}")
 
 
 def _initialize(module: nn.Module, generator: torch.Generator) -> None:

@@ -1,13 +1,23 @@
 """Where a run would have been stopped by its validation loss, and how good it was there."""
 
-from typing import Literal
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, PositiveInt
 
-from overparam.probes.probe import Measured
+from overparam.foundations.json_values import number
+from overparam.probes.probe import Probe, Values, probe_id
+
+if TYPE_CHECKING:
+    from overparam.probes.subject import Subject
+    from overparam.runs.setting import Setting
+    from overparam.runs.training.loop import Moment
+    from overparam.runs.training.observer import Observer, Rows
+    from overparam.runs.training.timetable import Timetable
 
 
-class EarlyStop(Measured):
+class EarlyStop(Probe):
     """The step of lowest validation loss among frequent looks along the run, and the test accuracy at that step.
 
     Looks are at multiples of `every` steps, later about `growth` times the last one: a step is known to within `every`
@@ -42,9 +52,61 @@ class EarlyStop(Measured):
         return ("early_stop_step", "early_stop_accuracy", "early_stop_val_loss", "early_stop_censored")
 
     @property
-    def ranked(self) -> tuple[str, ...]:
-        return ()
-
-    @property
     def forward_passes(self) -> float:
         return 35.0  # looks of a run of some 100 × `every` steps
+
+    def observer(self, setting: "Setting") -> "Observer":
+        """Looks at validation and test loss while the run trains: what the probe is read from.
+
+        Raises:
+            UnsupportedSpec: the run has no validation examples.
+        """
+        from overparam.models.risk import risk
+        from overparam.runs.checks import UnsupportedSpec
+        from overparam.runs.training.observer import Observer
+
+        # In the readers' layout, not channels last: it decides how a convolution rounds.
+        (x, y), (x_test, y_test) = ((x.contiguous(), y) for x, y in (setting.splits[name] for name in ("val", "test")))
+        if not len(y):
+            raise UnsupportedSpec("data.num_val = 0, but early stopping needs validation examples; set data.num_val")
+        best, first, loss_name = [math.inf], setting.spec.first_step, setting.spec.train.loss
+
+        def look(moment: "Moment") -> dict[str, float]:
+            loss = risk(moment.model, x, y, loss_name).loss
+            lowest, best[0] = loss < best[0], min(best[0], loss)  # in this order NaN is no minimum
+            tested = risk(moment.model, x_test, y_test, loss_name).accuracy if lowest else math.nan
+            return {"val_loss": loss, "test_accuracy": tested}
+
+        def resume(rows: "Rows") -> None:
+            best[0] = min((row["val_loss"] for row in rows if row["val_loss"] is not None), default=math.inf)
+
+        def steps(timetable: "Timetable") -> frozenset[int]:
+            return self.watched(first, timetable.total_steps)
+
+        return Observer(self._observer_name, steps, look, resume=resume)
+
+    @property
+    def _observer_name(self) -> str:
+        return f"early stop {probe_id(self)}"
+
+    def take(self, subject: "Subject") -> Iterator[Values]:
+        """Step, accuracy and loss at the lowest validation loss of a run that was watched; the first of equals."""
+        seen = subject.run.observations(self._observer_name)
+        columns = {name: seen[name].to_list() for name in seen.columns}
+        for _ in subject.steps:
+            yield self._lowest(columns)
+
+    def _lowest(self, seen: dict[str, list[float | None]]) -> Values:
+        losses = seen.get("val_loss", [])  # none if the run ended before the first look
+        finite = [(loss, place) for place, loss in enumerate(losses) if loss is not None]
+        if not finite:
+            return dict.fromkeys(self.metrics, math.nan)
+        loss, place = min(finite)
+        return {
+            "early_stop_step": float(number(seen["step"][place])),
+            "early_stop_accuracy": seen["test_accuracy"][place],
+            "early_stop_val_loss": loss,
+            "early_stop_censored": float(place == len(losses) - 1),
+            "steps": seen["step"],
+            "val_losses": losses,
+        }

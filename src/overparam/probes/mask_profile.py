@@ -1,14 +1,21 @@
-"""Which weights a mask keeps."""
+"""Which weights a mask keeps, and what it shares with the mask of another seed."""
 
-from typing import Literal
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from overparam.probes.probe import Measured
+from overparam.identity import run_id
+from overparam.probes.probe import Probe, Values
 from overparam.specs.run import RunSpec
 
+if TYPE_CHECKING:
+    from overparam.models.masks import Mask
+    from overparam.probes.subject import Subject
 
-class MaskProfile(Measured):
+
+class MaskProfile(Probe):
     """The density of each layer, how many units are cut off, and what is shared with the mask of another seed.
 
     The other mask is that of the same run on the same data with seed `other_seed`; the runs behind it must be
@@ -52,3 +59,61 @@ class MaskProfile(Measured):
     @property
     def forward_passes(self) -> float:
         return 0.0
+
+    def take(self, subject: "Subject") -> Iterator[Values]:
+        """Density and dead units by layer, in the order of the network, and the overlap against chance."""
+        from overparam.runs.checks import UnsupportedSpec
+
+        kept = subject.run.state("init").mask
+        if not kept:
+            raise UnsupportedSpec(f"mask = {subject.spec.mask.kind}, but a profile is of a mask; measure pruned runs")
+        mask = {name: kept[name] for name in subject.setting.weight_shapes}  # a stored state has no particular order
+        for _ in subject.steps:
+            yield self._profile(mask, self._other_mask(subject))
+
+    def _profile(self, mask: "Mask", theirs: "Mask | None") -> Values:
+        from overparam.measure.comparison.masks import dead_units, density_profile
+        from overparam.models.masks import density
+
+        dead = dead_units(mask)
+        return {
+            "layers": list(mask),
+            "density": density(mask),
+            "densities": list(density_profile(mask).values()),
+            "dead_outputs": [dead[name].outputs for name in mask],
+            "dead_inputs": [dead[name].inputs for name in mask],
+            **(dict.fromkeys(self.metrics, math.nan) if theirs is None else _shared(mask, theirs)),
+        }
+
+    def _other_mask(self, subject: "Subject") -> "Mask | None":
+        """None where there is no other, or no mask of it because a run behind it diverged.
+
+        Raises:
+            StoreError: a run behind it was computed in another numeric environment, and `allow_mixed` is not set.
+        """
+        from overparam.runs.checks import UnsupportedSpec
+        from overparam.runs.start import mask_of
+        from overparam.runs.verified import refuse_diverged, refuse_mixed
+
+        other, execution = self.other(subject.spec), subject.setting.execution
+        if other is None:
+            return None
+        try:
+            for parent in other.parents():
+                environment = subject.other(parent).result["environment"]
+                refuse_mixed(execution, environment, f"run {run_id(parent)} was computed")
+            refuse_diverged(other, execution)
+        except UnsupportedSpec:
+            return None
+        return mask_of(other, subject.setting.weight_shapes, execution)
+
+
+def _shared(ours: "Mask", theirs: "Mask") -> dict[str, float]:
+    from overparam.measure.comparison.masks import expected_by_inputs, mask_overlap
+
+    found, by_inputs = mask_overlap(ours, theirs), expected_by_inputs(ours, theirs)
+    return {
+        "mask_excess": found.excess,
+        "mask_overlap_z": found.z,
+        "mask_excess_by_inputs": found.shared / by_inputs if by_inputs > 0 else 1.0,
+    }

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from overparam.probes.every import Measured
+from overparam.probes.probe import Probe
 from overparam.specs.run import RunSpec
 
 
@@ -16,5 +16,5 @@ class Reading:
     level: str
     seed: int
     spec: RunSpec
-    probe: Measured
+    probe: Probe
     rows: tuple[Mapping[str, Any], ...]

@@ -1,11 +1,13 @@
 """What cannot be trained, said before anything is computed."""
 
-from overparam.data.load import prepare, sizes
+from pathlib import Path
+
+from overparam.data.load import sizes
 from overparam.data.sources import is_at_hand
 from overparam.data.types import Sizes
-from overparam.runs.execution import Execution
 from overparam.runs.training.timetable import Timetable
-from overparam.specs.models.layers import weight_shapes
+from overparam.specs.models.model import weight_shapes
+from overparam.specs.pruning_rates import rates_by_name, unspared
 from overparam.specs.run import Dense, Magnitude, RandomMask, Rewind, RunSpec, SameSigns, ShuffledMask
 
 
@@ -14,13 +16,13 @@ class UnsupportedSpec(ValueError):
 
 
 def refuse_unsupported(spec: RunSpec) -> None:
-    """Say what cannot be trained, before anything is computed."""
+    """What a spec alone shows, of the run or of one behind it."""
     for each in spec.ancestry():
         _refuse_mask(each)
-        for field in ("init", "mask"):
-            if (of := getattr(getattr(each, field), "of", None)) is not None and of.model != each.model:
+        for field, part in each.inherited.items():
+            if part.of.model != each.model:
                 raise UnsupportedSpec(
-                    f"{field}.of has the model {of.model!r}, but this run {each.model!r}; they must be the same"
+                    f"{field}.of has the model {part.of.model!r}, but this run {each.model!r}; they must be the same"
                 )
         if isinstance(each.init, Rewind):
             _refuse_other_kind(each, each.init.of)
@@ -68,16 +70,25 @@ def _refuse_other_kind(spec: RunSpec, of: RunSpec) -> None:
             raise UnsupportedSpec(f"train.{field} is {now} here but {then} in init.of; they must be the same")
 
 
-def _refuse_other_shapes(spec: RunSpec, execution: Execution) -> None:
+def refuse_unfit(spec: RunSpec, data: Sizes, data_dir: Path | None) -> None:
+    """What shows once the data of the run is known to have those sizes."""
+    _refuse_other_shapes(spec, data_dir)
+    end = Timetable(spec.train, data.train).total_steps
+    if spec.first_step >= end:
+        raise UnsupportedSpec(f"init.step = {spec.first_step} leaves nothing to train; the run ends at step {end}")
+    names = list(weight_shapes(spec.model, data.input_shape, data.num_classes))
+    for each in spec.ancestry():  # all of one model, on data of one shape
+        _refuse_unknown_layers(each, names)
+
+
+def _refuse_other_shapes(spec: RunSpec, data_dir: Path | None) -> None:
     """The weights of a parent on data of another shape do not fit. Data that is not at hand cannot be compared."""
     for each in spec.ancestry():
-        for field in ("init", "mask"):
-            of = getattr(getattr(each, field), "of", None)
-            if of is None or of.data == each.data:
+        for field, part in each.inherited.items():
+            of = part.of
+            if of.data == each.data or not all(is_at_hand(data, data_dir) for data in (of.data, each.data)):
                 continue
-            if not all(is_at_hand(data, execution.data_dir) for data in (of.data, each.data)):
-                continue
-            theirs, ours = (sizes(data, data_dir=execution.data_dir) for data in (of.data, each.data))
+            theirs, ours = (sizes(data, data_dir=data_dir) for data in (of.data, each.data))
             if _shapes(each, theirs) != _shapes(each, ours):
                 raise UnsupportedSpec(
                     f"{field}.of has the data {of.data.name} ({_described(theirs)}), but this run {each.data.name} "
@@ -94,7 +105,10 @@ def _described(data: Sizes) -> str:
     return f"inputs of shape {data.input_shape}, {data.num_classes} classes"
 
 
-def _refuse_nothing_to_train(spec: RunSpec, execution: Execution) -> None:
-    end = Timetable(spec.train, len(prepare(spec.data, data_dir=execution.data_dir).train.y)).total_steps
-    if spec.first_step >= end:
-        raise UnsupportedSpec(f"init.step = {spec.first_step} leaves nothing to train; the run ends at step {end}")
+def _refuse_unknown_layers(spec: RunSpec, names: list[str]) -> None:
+    """Say which layer of a mask the network does not have."""
+    if isinstance(spec.mask, Magnitude | RandomMask):
+        if not unspared(names, spec.mask.spare):
+            raise UnsupportedSpec(f"mask.spare = {list(spec.mask.spare)} leaves no layer to prune")
+        if isinstance(spec.mask.fraction, dict):
+            rates_by_name(names, spec.mask.fraction)

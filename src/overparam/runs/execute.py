@@ -4,25 +4,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from overparam.data.load import prepare, sizes
-from overparam.data.sources import is_at_hand
-from overparam.data.types import Sizes
-from overparam.runs.execution import Execution
 from overparam.identity import run_id
+from overparam.runs.attempt import Attempt
+from overparam.runs.checks import refuse_unfit, refuse_unsupported
 from overparam.runs.determinism import settled
-from overparam.runs.start import first_state, refuse_diverged, refuse_unknown_layers
+from overparam.runs.execution import Execution
 from overparam.runs.run import Run, held, read, replay, steps_inside
-from overparam.runs.attempt import Session
-from overparam.specs.models.layers import weight_shapes
-from overparam.specs.run import RunSpec
+from overparam.runs.setting import Setting
+from overparam.runs.start import first_state
 from overparam.runs.store import Store
-from overparam.runs.checks import UnsupportedSpec
-from overparam.runs.checks import refuse_unsupported
 from overparam.runs.training.observer import Observer
 from overparam.runs.training.timetable import Timetable
-
-from overparam.runs.checks import _refuse_nothing_to_train
-from overparam.runs.checks import _refuse_other_shapes
+from overparam.runs.verified import refuse_diverged
+from overparam.specs.run import RunSpec
 
 
 def train(
@@ -52,25 +46,25 @@ def train(
         StoreError: what is stored is damaged, or was computed from other data or in another numeric environment.
     """
     if "threads" in settings:
-        number = settings["threads"]
-        raise ValueError(f"threads = {number}: train calls the threads of its one run workers; pass workers={number}")
-    return execute(spec, Execution(store=Path(store), threads=workers, **settings), observers=observers)
+        given = settings["threads"]
+        raise ValueError(f"threads = {given}: train calls the threads of its one run workers; pass workers={given}")
+    return execute(Setting(spec, Execution(store=Path(store), threads=workers, **settings)), observers=observers)
 
 
 def execute(
-    spec: RunSpec,
-    execution: Execution,
+    setting: Setting,
     save_steps: frozenset[int] = frozenset(),
     should_stop: Callable[[], bool] = lambda: False,
     observers: Sequence[Observer] = (),
 ) -> Run:
-    """Finished run of `spec`, from the store if possible; parents are executed first.
+    """The finished run of a setting, from the store if possible; parents are executed first.
 
     States and observations that a finished run lacks are added by a replay.
 
     Raises:
         Interrupted: `should_stop` turned true; the progress was checkpointed first.
     """
+    spec, execution = setting.spec, setting.execution
     refuse_unsupported(spec)
     names = [observer.name for observer in observers]
     if len(set(names)) < len(names):
@@ -80,22 +74,28 @@ def execute(
         return run  # without the lock, which a store that can only be read cannot give
     with held(store.lock(identity), identity, should_stop):
         if not store.has(identity):
-            _refuse_other_shapes(spec, execution)
-            _refuse_nothing_to_train(spec, execution)
-            refuse_unknown_layers(spec, execution)
-            for parent in spec.parents():
-                wanted = frozenset(step for of, step in spec.states_wanted() if of == parent)
-                execute(parent, execution, wanted, should_stop)
-            refuse_diverged(spec, execution)
-            start, mixed = first_state(spec, execution)
-            with settled(execution):
-                Session(spec, execution, save_steps, observers).complete(start, mixed, should_stop)
+            _complete(setting, save_steps, should_stop, observers)
         run = read(spec, execution)
         missing, unseen = _lacking(run, save_steps, observers)
         if not missing and not unseen:
             return run
-        replay(run, missing, unseen)
+        replay(run, setting, missing, unseen)
         return read(spec, execution)
+
+
+def _complete(
+    setting: Setting, save_steps: frozenset[int], should_stop: Callable[[], bool], observers: Sequence[Observer]
+) -> None:
+    """Train a run that is not in the store, after the runs behind it."""
+    spec, execution = setting.spec, setting.execution
+    refuse_unfit(spec, setting.examples.sizes, execution.data_dir)
+    for parent in spec.parents():
+        wanted = frozenset(step for of, step in spec.states_wanted() if of == parent)
+        execute(Setting(parent, execution), wanted, should_stop)
+    refuse_diverged(spec, execution)
+    start, mixed = first_state(setting)
+    with settled(execution):
+        Attempt(setting, save_steps, observers, mixed).complete(start, should_stop)
 
 
 def _lacking(
@@ -112,11 +112,3 @@ def _has_seen(run: Run, observer: Observer) -> bool:
     rows = run.result.get("observed", {}).get(observer.name)
     asked = steps_inside(run, observer.steps(Timetable(run.spec.train, run.result["num_train"])))
     return rows is not None and set(rows.get("step", ())) == asked
-
-
-
-
-
-
-
-

@@ -1,29 +1,30 @@
 """A finished run: its numbers, and its state at any step, replayed where it was not stored."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import polars as pl
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
-from overparam.runs.execution import Execution
-from overparam.foundations.words import nearest
-from overparam.identity import RunId, run_id
-from overparam.runs.determinism import settled
-from overparam.runs.attempt import Interrupted, Session
-from overparam.foundations.json_values import number
-from overparam.specs.run import RunSpec
-from overparam.identity import digest_arrays
 from overparam.foundations.environment import differences
+from overparam.foundations.json_values import number
+from overparam.foundations.words import nearest
+from overparam.identity import RunId, digest_arrays, run_id
+from overparam.runs.attempt import Interrupted
+from overparam.runs.determinism import settled
+from overparam.runs.execution import Execution
+from overparam.runs.observations import Observations
+from overparam.runs.result import Result, Status
+from overparam.runs.setting import Setting
 from overparam.runs.store import Store, StoreError
-from overparam.runs.verified import refuse_mixed, stored
 from overparam.runs.training.observer import Observer
 from overparam.runs.training.state import State, state_from_arrays
-from overparam.runs.training.status import Status
+from overparam.runs.verified import refuse_mixed, stored
+from overparam.specs.run import RunSpec
 
 
 def _final(name: str) -> property:
@@ -41,13 +42,16 @@ class Run:
 
     run_id: RunId
     spec: RunSpec
-    result: Mapping[str, Any] = field(repr=False)
+    result: Result = field(repr=False)
     execution: Execution = field(repr=False)
 
     @property
     def status(self) -> Status:
-        status: Status = self.result["status"]
-        return status
+        return self.result["status"]
+
+    @property
+    def last_step(self) -> int:
+        return int(self.result["steps"])
 
     @cached_property
     def curves(self) -> pl.DataFrame:
@@ -56,10 +60,10 @@ class Run:
 
     def observations(self, name: str) -> pl.DataFrame:
         """What the observer of that name saw: one row per step, with step, epoch and lr."""
-        seen = self.result.get("observed", {})
-        if name not in seen:
-            raise KeyError(f'run {self.run_id} holds no observations "{name}"; it holds: {", ".join(seen) or "none"}')
-        return pl.DataFrame(seen[name])
+        held = self.result.get("observed", {})
+        if name not in held:
+            raise KeyError(f'run {self.run_id} holds no observations "{name}"; it holds: {", ".join(held) or "none"}')
+        return pl.DataFrame(held[name])
 
     train_loss = _final("train_loss")
     train_accuracy = _final("train_accuracy")
@@ -70,7 +74,7 @@ class Run:
 
     def state(self, step: int | Literal["init", "final"]) -> State:
         """Whole state at a step. A step that was not stored is replayed, and the replay must end in the same bits."""
-        named = {"init": self.spec.first_step, "final": int(self.result["steps"])}
+        named = {"init": self.spec.first_step, "final": self.last_step}
         chosen = named.get(step) if isinstance(step, str) else step
         if not isinstance(chosen, int):
             raise ValueError(f'step {step!r} is not a step; allowed: "init", "final" or a whole number')
@@ -85,11 +89,11 @@ class Run:
 
         A masked run's pruned weights are in it as zeros; a run's own probes measure without them.
         """
-        return Session(self.spec, self.execution, frozenset()).model(self.state(step)).eval()
+        return Setting(self.spec, self.execution).model(self.state(step)).eval()
 
     def data(self, split: Literal["train", "val", "test"] = "train") -> tuple[Tensor, Tensor]:
         """Copies of inputs (N, …) and labels (N,) of a split, as the run saw them, wrong labels and all."""
-        splits = Session(self.spec, self.execution, frozenset()).splits
+        splits = Setting(self.spec, self.execution).splits
         if split not in splits:
             raise ValueError(f'split = "{split}"; allowed: {", ".join(splits)}{nearest(split, splits)}')
         x, y = splits[split]
@@ -110,11 +114,11 @@ def load_state(spec: RunSpec, step: int, execution: Execution) -> State:
     run = read(spec, execution)
     if str(step) not in run.result["states"]:
         with held(Store(execution.store).lock(run.run_id), run.run_id, lambda: False):
-            replay(run, frozenset({step}))
+            replay(run, Setting(spec, execution), frozenset({step}))
     return state_from_arrays(step, Store(execution.store).state(run.run_id, step))
 
 
-def replay(run: Run, steps: frozenset[int], observers: Sequence[Observer] = ()) -> None:
+def replay(run: Run, setting: Setting, steps: frozenset[int], observers: Sequence[Observer] = ()) -> None:
     """Train again from the nearest stored state; add the states at `steps` and what the observers see to the store.
 
     The caller holds the run's lock.
@@ -122,19 +126,18 @@ def replay(run: Run, steps: frozenset[int], observers: Sequence[Observer] = ()) 
     Raises:
         StoreError: a step lies outside the run, or the replay does not end in the stored final bits.
     """
-    first, last = run.spec.first_step, int(run.result["steps"])
+    last = run.last_step
     if outside := sorted(steps - steps_inside(run, steps)):
-        raise StoreError(f"run {run.run_id} has the steps {first} … {last}; step {outside[0]} does not exist")
+        raise StoreError(f"run {run.run_id} has the steps {run.spec.first_step} … {last}; step {outside[0]} does not exist")
     refuse_mixed(run.execution, run.result["environment"], f"run {run.run_id} was computed")
-    store = Store(run.execution.store)
-    session = Session(run.spec, run.execution, steps, observers)
-    stops = steps | steps_inside(run, session.observed_steps) | {last}
+    store, observations = Store(run.execution.store), Observations(observers, setting.timetable)
+    stops = steps | steps_inside(run, observations.steps) | {last}
     begin = max(int(step) for step in run.result["states"] if int(step) <= min(stops))
     start = state_from_arrays(begin, store.state(run.run_id, begin))
     states: dict[int, State] = {}
     with settled(run.execution):
-        for moment in session.moments(start, stops, targets=()):
-            session.observe(moment)
+        for moment in setting.moments(start, stops):
+            observations.look(moment)
             if moment.step in steps or moment.step == last:
                 states[moment.step] = moment.state()
             if moment.step == last:
@@ -143,8 +146,7 @@ def replay(run: Run, steps: frozenset[int], observers: Sequence[Observer] = ()) 
         ours, theirs = run.execution.environment, run.result["environment"]
         change = "; ".join([*run.result.get("mixed", ()), differences(ours, theirs)]) or "the cause is unknown"
         raise StoreError(f"replaying run {run.run_id} does not end in the stored weights ({change})")
-    added = {step: states[step].arrays() for step in steps}
-    store.extend(run.run_id, added, session.observations())
+    store.extend(run.run_id, {step: states[step].arrays() for step in steps}, observations.columns())
 
 
 @contextmanager
@@ -164,5 +166,5 @@ def held(lock: FileLock, identity: RunId, should_stop: Callable[[], bool]) -> It
 
 
 def steps_inside(run: Run, steps: Iterable[int]) -> frozenset[int]:
-    first, last = run.spec.first_step, int(run.result["steps"])
-    return frozenset(step for step in steps if first <= step <= last)
+    """Those of the steps that the run has."""
+    return frozenset(step for step in steps if run.spec.first_step <= step <= run.last_step)

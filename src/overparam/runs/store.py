@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from filelock import FileLock
@@ -20,12 +20,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from overparam.foundations import paths
+from overparam.foundations.files import published, replace_bytes, sync_directory, synced
 from overparam.identity import RunId, digest_text
+from overparam.runs.result import Columns, Result
 from overparam.identity import digest_arrays
 
-from overparam.foundations.files import _sync_directory
-from overparam.foundations.files import _write_bytes
-from overparam.foundations.files import replace_bytes
 
 SCHEMA = 1
 Arrays = dict[str, np.ndarray]
@@ -49,14 +48,14 @@ class Store:
         for result in sorted(self.root.glob("runs/*/*/result.json")):
             yield RunId(result.parent.name)
 
-    def result(self, run_id: RunId) -> dict[str, Any]:
+    def result(self, run_id: RunId) -> Result:
         """The verified content of `result.json`.
 
         Raises:
             StoreError: the run is missing or its result does not match its digest.
         """
         file = paths.result_file(paths.run_dir(self.root, run_id))
-        result = _read_sealed(file)
+        result = cast(Result, _read_sealed(file))
         if result["schema"] != SCHEMA:
             raise StoreError(f"{file} has schema {result['schema']}, this version reads {SCHEMA}; use another --store")
         return result
@@ -82,7 +81,7 @@ class Store:
         _check(digest_arrays(arrays) == digests[str(step)], f"state {step} of run {run_id}")
         return arrays
 
-    def write(self, run_id: RunId, spec_json: str, result: Mapping[str, Any], states: Mapping[int, Arrays]) -> None:
+    def write(self, run_id: RunId, spec_json: str, result: Mapping[str, object], states: Mapping[int, Arrays]) -> None:
         """Add a finished run in one rename. If another process was faster, its result stays.
 
         The caller holds the run's lock, so drafts of it that are still there belong to processes that died.
@@ -91,23 +90,20 @@ class Store:
         final = paths.run_dir(self.root, run_id)
         draft = paths.draft_dir(self.root, run_id, uuid.uuid4().hex)
         try:
-            _lay_out(draft, spec_json, result, states)
-            final.parent.mkdir(parents=True, exist_ok=True)
-            _sync_directory(final.parent.parent)
-            if not self.has(run_id) and final.exists():
-                shutil.rmtree(final)  # what is left of a run without its result would bar the way for ever
-            os.rename(draft, final)
+            with published(final, draft):
+                _lay_out(draft, spec_json, result, states)
+                final.parent.mkdir(parents=True, exist_ok=True)
+                sync_directory(final.parent.parent)
+                if not self.has(run_id) and final.exists():
+                    shutil.rmtree(final)  # what is left of a run without its result would bar the way for ever
         except OSError:
             if not self.has(run_id):
                 raise
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)  # there is none after the rename
-        _sync_directory(final.parent)
         for leftover in (paths.partial_dir(self.root, run_id), *paths.drafts(self.root, run_id)):
             shutil.rmtree(leftover, ignore_errors=True)
         paths.failure_file(self.root, run_id).unlink(missing_ok=True)
 
-    def extend(self, run_id: RunId, states: Mapping[int, Arrays], observed: Mapping[str, Any]) -> None:
+    def extend(self, run_id: RunId, states: Mapping[int, Arrays], observed: Mapping[str, Columns]) -> None:
         """Add replayed states and observations to a finished run; its numbers stay as they are.
 
         The caller holds the run's lock.
@@ -122,7 +118,7 @@ class Store:
         result = self.result(run_id)
         digests = {int(k): v for k, v in result["states"].items()} | {k: digest_arrays(v) for k, v in states.items()}
         result["states"] = {str(step): digests[step] for step in sorted(digests)}
-        result["observed"] = result.get("observed", {}) | observed
+        result["observed"] = {**result.get("observed", {}), **observed}
         _write_sealed(paths.result_file(run), result)
 
     def has_measurement(self, run_id: RunId, probe_id: str) -> bool:
@@ -178,17 +174,15 @@ class Store:
         return file
 
 
-def _lay_out(draft: Path, spec_json: str, result: Mapping[str, Any], states: Mapping[int, Arrays]) -> None:
+def _lay_out(draft: Path, spec_json: str, result: Mapping[str, object], states: Mapping[int, Arrays]) -> None:
     """Write all files of a run where no reader looks."""
-    folder = paths.state_file(draft, 0).parent
-    folder.mkdir(parents=True)
+    paths.state_file(draft, 0).parent.mkdir()
     for step, arrays in states.items():
-        _write_bytes(paths.state_file(draft, step), save(arrays))
+        with synced(paths.state_file(draft, step)) as stream:
+            stream.write(save(arrays))
     digests = {str(step): digest_arrays(arrays) for step, arrays in sorted(states.items())}
     _write_sealed(paths.spec_file(draft), {"spec": spec_json})
     _write_sealed(paths.result_file(draft), {"schema": SCHEMA, **result, "states": digests})
-    _sync_directory(folder)
-    _sync_directory(draft)
 
 
 def _check(condition: bool, what: str, unit: str = "the run's directory") -> None:

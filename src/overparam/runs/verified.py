@@ -1,34 +1,25 @@
-"""What the store holds of a spec, and what may be gone on with. Torch-free, so that reading results is quick."""
+"""What the store holds of a spec, and whether it may be gone on with. Torch-free, so that reading results is quick."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from overparam.data.load import content_digest
 from overparam.data.sources import is_at_hand
-from overparam.runs.execution import Execution
-from overparam.identity import RunId, run_id
-from overparam.specs.run import Dense, Magnitude, RandomMask, Rewind, RunSpec, SameSigns, ShuffledMask
 from overparam.foundations.environment import differences
+from overparam.identity import RunId, run_id
+from overparam.runs.checks import UnsupportedSpec
+from overparam.runs.execution import Execution
+from overparam.runs.result import Result
 from overparam.runs.store import Store, StoreError
+from overparam.specs.run import RunSpec
 
 
-
-
-
-
-
-
-
-
-
-
-def stored(spec: RunSpec, execution: Execution) -> dict[str, Any]:
+def stored(spec: RunSpec, execution: Execution) -> Result:
     """The stored result of a run whose data is still what it was.
 
     A store can be read where its data is not at hand: with no data to compare with, nothing is compared.
 
     Raises:
-        StoreError: as for `read`.
+        StoreError: it is missing or damaged, or was trained on other data than `spec` decodes to now.
     """
     identity = run_id(spec)
     result = Store(execution.store).result(identity)
@@ -59,3 +50,12 @@ def refuse_mixed(execution: Execution, theirs: Mapping[str, str], what: str) -> 
             "(allow_mixed=True) and lose bit-exactness"
         )
     return [change] if change else []
+
+
+def refuse_diverged(spec: RunSpec, execution: Execution) -> None:
+    """A run that diverged has no weights to start from or to prune."""
+    for parent in spec.parents():
+        if (result := stored(parent, execution))["status"] == "diverged":
+            raise UnsupportedSpec(
+                f"run {run_id(parent)} diverged at step {result['diverged_at']}; nothing starts from it"
+            )

@@ -1,13 +1,35 @@
-"""Optimizers."""
+"""Optimizers as values. A new one is a class here and a member of the union at the end."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, field_validator
 
 from overparam.identity import Spec
 
 
-class SGD(Spec):
+class OptimizerSpec(Spec):
+    """An optimizer of `torch.optim`, called `torch_name` there, with its own settings."""
+
+    kind: str
+    lr: PositiveFloat
+
+    @property
+    def torch_name(self) -> str:
+        raise NotImplementedError
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """Arguments of the PyTorch optimizer besides the parameters."""
+        raise NotImplementedError
+
+    @property
+    def slots(self) -> int:
+        """Numbers that it keeps for each parameter, and a state holds."""
+        raise NotImplementedError
+
+
+class SGD(OptimizerSpec):
     """Stochastic gradient descent with heavy-ball momentum."""
 
     kind: Literal["sgd"] = "sgd"
@@ -15,8 +37,20 @@ class SGD(Spec):
     momentum: float = Field(default=0.9, ge=0.0, lt=1.0)
     weight_decay: float = Field(default=0.0, ge=0.0)
 
+    @property
+    def torch_name(self) -> str:
+        return "SGD"
 
-class Adam(Spec):
+    @property
+    def settings(self) -> Mapping[str, object]:
+        return {"lr": self.lr, "momentum": self.momentum, "weight_decay": self.weight_decay}
+
+    @property
+    def slots(self) -> int:
+        return 1 if self.momentum else 0
+
+
+class Adam(OptimizerSpec):
     """Adam without weight decay."""
 
     kind: Literal["adam"] = "adam"
@@ -29,3 +63,18 @@ class Adam(Spec):
         if not all(0.0 <= beta < 1.0 for beta in betas):
             raise ValueError("each beta must lie in [0, 1)")
         return betas
+
+    @property
+    def torch_name(self) -> str:
+        return "Adam"
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        return {"lr": self.lr, "betas": self.betas}
+
+    @property
+    def slots(self) -> int:
+        return 2
+
+
+AnyOptimizer = Annotated[SGD | Adam, Field(discriminator="kind")]

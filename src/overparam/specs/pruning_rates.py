@@ -101,3 +101,13 @@ def _largest_remainders(shares: Mapping[str, int], amount: int) -> dict[str, int
     for name in by_remainder[: amount - sum(counts.values())]:
         counts[name] += 1
     return counts
+
+
+def unspared(names: Sequence[str], spare: Sequence[str]) -> list[str]:
+    """The tensors that are not left out, by the names that `rates_by_name` takes.
+
+    >>> unspared(["1.weight", "3.weight", "5.weight"], ("last",))
+    ['1.weight', '3.weight']
+    """
+    spared = rates_by_name(names, dict.fromkeys(spare, 1.0))
+    return [name for name, rate in spared.items() if not rate]

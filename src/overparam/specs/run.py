@@ -1,4 +1,4 @@
-"""Specs: what a run, a claim and a study are. Frozen, closed, no tensors, cheap to build.
+"""What a run is, as a value: frozen, closed, no tensors, cheap to build.
 
 Everything in a `RunSpec` changes a trained network's numbers and is hashed (see `identity`). How a run is
 executed (device, workers, store, evaluation cadence) is not in here.
@@ -13,9 +13,15 @@ from overparam.foundations.words import nearest
 from overparam.identity import Spec
 from overparam.specs.data import DataSpec
 from overparam.specs.fields import Fraction
-from overparam.specs.models.cnn import CNN
-from overparam.specs.models.mlp import MLP
+from overparam.specs.models.every import AnyModel
 from overparam.specs.train import TrainSpec
+
+
+class FromRun(Spec):
+    """A part of a run that is taken from another run, its parent `of`."""
+
+    kind: str
+    of: "RunSpec"
 
 
 class Fresh(Spec):
@@ -25,7 +31,7 @@ class Fresh(Spec):
     stream: str = "init"
 
 
-class Rewind(Spec):
+class Rewind(FromRun):
     """Start from the whole state (weights, buffers, optimizer, schedule, order) that `of` had at `step`.
 
     `weights="final"` rewinds only schedule and order to `step` and keeps all else that `of` ended with: learning-rate
@@ -35,16 +41,14 @@ class Rewind(Spec):
     neutral: ClassVar[Mapping[str, Any]] = {"weights": "step"}
 
     kind: Literal["rewind"] = "rewind"
-    of: "RunSpec"
     step: int = Field(default=0, ge=0)
     weights: Literal["step", "final"] = "step"
 
 
-class SameSigns(Spec):
+class SameSigns(FromRun):
     """A fresh initialization of stream `stream` whose parameters take the signs they had in `of` at `step`."""
 
     kind: Literal["same_signs"] = "same_signs"
-    of: "RunSpec"
     step: int = Field(default=0, ge=0)
     stream: str = "reinit"
 
@@ -55,7 +59,7 @@ class Dense(Spec):
     kind: Literal["dense"] = "dense"
 
 
-class Magnitude(Spec):
+class Magnitude(FromRun):
     """Prune `round(fraction · remaining)` smallest weights of the trained network `of`, on top of its mask.
 
     Weights are the tensors of two or more dimensions; biases and batch norm are never pruned. A table of fractions has
@@ -66,7 +70,6 @@ class Magnitude(Spec):
     neutral: ClassVar[Mapping[str, Any]] = {"spare": ()}
 
     kind: Literal["magnitude"] = "magnitude"
-    of: "RunSpec"
     fraction: Fraction | dict[str, Fraction]
     scope: Literal["global", "layer"] = "global"
     spare: tuple[str, ...] = ()
@@ -107,16 +110,15 @@ def _refuse_rates(fraction: float | Mapping[str, float], scope: str, spare: tupl
         raise ValueError(f'a table of fractions needs scope="layer", not "{scope}"; or give one number')
 
 
-class ShuffledMask(Spec):
+class ShuffledMask(FromRun):
     """The mask of `of`, permuted within each layer: same counts, other positions."""
 
     kind: Literal["shuffled"] = "shuffled"
-    of: "RunSpec"
     stream: str = "mask"
 
 
-Init = Annotated[Fresh | Rewind | SameSigns, Field(discriminator="kind")]
-Mask = Annotated[Dense | Magnitude | RandomMask | ShuffledMask, Field(discriminator="kind")]
+AnyInit = Annotated[Fresh | Rewind | SameSigns, Field(discriminator="kind")]
+AnyMask = Annotated[Dense | Magnitude | RandomMask | ShuffledMask, Field(discriminator="kind")]
 
 
 class RunSpec(Spec):
@@ -129,10 +131,10 @@ class RunSpec(Spec):
     is_run: ClassVar[bool] = True
 
     data: DataSpec
-    model: Annotated[MLP | CNN, Field(discriminator="kind")]
+    model: AnyModel
     train: TrainSpec
-    init: Init = Fresh()
-    mask: Mask = Dense()
+    init: AnyInit = Fresh()
+    mask: AnyMask = Dense()
     seed: int = Field(default=0, ge=0)
     streams: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
 
@@ -151,8 +153,7 @@ class RunSpec(Spec):
 
     @model_validator(mode="after")
     def _streams_exist(self) -> "RunSpec":
-        named = [getattr(part, "stream", "init") for part in (self.init, self.mask)]
-        known = sorted({"init", "mask", "order", *named})
+        known = sorted({"init", "mask", "order", self.init_stream, self.mask_stream})
         if unknown := sorted(self.streams.keys() - set(known)):
             hint = nearest(unknown[0], known)
             raise ValueError(f"streams.{unknown[0]}: no such stream; allowed: {', '.join(known)}{hint}")
@@ -163,13 +164,29 @@ class RunSpec(Spec):
         return self.streams.get(purpose, self.seed)
 
     @property
+    def init_stream(self) -> str:
+        """Stream that its fresh weights are drawn from. A rewound run takes those of another run instead."""
+        return self.init.stream if isinstance(self.init, Fresh | SameSigns) else "init"
+
+    @property
+    def mask_stream(self) -> str:
+        """Stream that its mask is drawn from, if it is a random one."""
+        return self.mask.stream if isinstance(self.mask, RandomMask | ShuffledMask) else "mask"
+
+    @property
     def first_step(self) -> int:
         """The step the run starts at: 0, or where it was rewound to."""
         return self.init.step if isinstance(self.init, Rewind) else 0
 
+    @property
+    def inherited(self) -> dict[str, FromRun]:
+        """Its parts that are taken from other runs, by the name of their field."""
+        parts = {"init": self.init, "mask": self.mask}
+        return {name: part for name, part in parts.items() if isinstance(part, FromRun)}
+
     def parents(self) -> tuple["RunSpec", ...]:
         """Runs that must be finished before this one starts."""
-        return tuple(dict.fromkeys(part.of for part in (self.init, self.mask) if hasattr(part, "of")))
+        return tuple(dict.fromkeys(part.of for part in self.inherited.values()))
 
     def ancestry(self) -> Iterator["RunSpec"]:
         """Every run behind this one, each once, parents first, and this one last."""
@@ -193,11 +210,9 @@ class RunSpec(Spec):
         """This run and every run behind it, changed alike; `done` keeps what was changed, for the next run's sake."""
         done = {} if done is None else done
         if self not in done:
-            parts = {name: getattr(self, name) for name in ("init", "mask")}
             moved = {
                 name: part.model_copy(update={"of": part.of.with_parents(change, done)})
-                for name, part in parts.items()
-                if hasattr(part, "of")
+                for name, part in self.inherited.items()
             }
             done[self] = change(self.model_copy(update=moved) if moved else self)
         return done[self]

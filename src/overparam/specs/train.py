@@ -1,13 +1,13 @@
 """How a network is trained."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from overparam.identity import Spec
 from overparam.specs.fields import Count
-from overparam.specs.optimizers import SGD, Adam
+from overparam.specs.optimizers import AnyOptimizer
 
 
 class TrainSpec(Spec):
@@ -28,7 +28,7 @@ class TrainSpec(Spec):
 
     neutral: ClassVar[Mapping[str, Any]] = {"lazy_scale": None}
 
-    optimizer: Annotated[SGD | Adam, Field(discriminator="kind")]
+    optimizer: AnyOptimizer
     batch_size: Count | Literal["full"]
     epochs: PositiveInt | None = None
     steps: PositiveInt | None = None

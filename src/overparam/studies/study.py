@@ -8,7 +8,8 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from overparam.claims.claim import Claim
 from overparam.claims.estimand import Metric, PeakPlace, Slope, least_levels, level_text, pointed_at
 from overparam.identity import Spec
-from overparam.probes.every import Measured, Probe
+from overparam.probes.every import AnyProbe
+from overparam.probes.probe import Probe
 from overparam.specs.run import RunSpec
 
 Preset = Literal["smoke", "laptop", "overnight", "paper"]
@@ -82,7 +83,7 @@ class Cell(NamedTuple):
 class Probing(Spec):
     """A probe and the cells of a design it is taken of: all arms, levels and seeds unless named."""
 
-    probe: Probe
+    probe: AnyProbe
     arms: tuple[str, ...] | None = None
     levels: tuple[float | str, ...] | None = None
     num_seeds: PositiveInt | None = None
@@ -208,7 +209,7 @@ class Design(Spec):
 
         return change
 
-    def probes_of(self, cell: Cell) -> tuple[Measured, ...]:
+    def probes_of(self, cell: Cell) -> tuple[Probe, ...]:
         """The probes that are taken of one cell."""
         return tuple(
             each.probe

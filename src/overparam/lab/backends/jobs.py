@@ -7,12 +7,13 @@ from typing import Any, Protocol, Self
 from pydantic import TypeAdapter
 
 from overparam.identity import RunId
-from overparam.probes.every import Measured, Probe
+from overparam.probes.every import AnyProbe
+from overparam.probes.probe import Probe
 from overparam.runs.execution import Execution
 from overparam.specs.run import RunSpec
 
 STOP = "stop"
-_PROBE: TypeAdapter[Measured] = TypeAdapter(Probe)
+_PROBE: TypeAdapter[Probe] = TypeAdapter(AnyProbe)
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Job:
     run_id: RunId
     spec: RunSpec
     save_steps: frozenset[int]
-    probes: tuple[Measured, ...] = ()
+    probes: tuple[Probe, ...] = ()
     evaluations: int | None = None
 
     def to_json(self) -> dict[str, Any]:

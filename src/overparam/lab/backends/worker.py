@@ -20,6 +20,7 @@ from overparam.lab.backends.jobs import STOP, Job, Outcome, execution_from_json
 from overparam.probes.taking import execute_and_measure
 from overparam.runs.attempt import Interrupted
 from overparam.runs.execution import Execution
+from overparam.runs.setting import Setting
 from overparam.runs.store import Store
 
 
@@ -52,7 +53,8 @@ def attempt(job: Job, execution: Execution, stopping: threading.Event) -> Outcom
     try:
         if job.evaluations is not None:
             execution = replace(execution, evaluations=job.evaluations)
-        execute_and_measure(job.spec, execution, job.save_steps, job.probes, stopping.is_set)
+        setting = Setting(job.spec, execution)
+        execute_and_measure(setting, job.save_steps, job.probes, stopping.is_set)
     except Interrupted:
         return Outcome(job.run_id, time.monotonic() - began, interrupted=True)
     except Exception as error:

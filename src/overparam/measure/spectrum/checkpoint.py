@@ -2,15 +2,15 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from overparam.foundations.files import replace_bytes
 from overparam.measure.problem.problem import Problem
 
 
@@ -27,10 +27,8 @@ def fingerprint(problem: Problem, settings: Mapping[str, object]) -> str:
 
 def save(file: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
     """Replace the file in one rename."""
-    draft = file.with_name(f".{file.name}.draft")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, draft, {"meta": json.dumps(meta)})
-    os.replace(draft, file)
+    content = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    replace_bytes(file, safetensors.torch.save(content, {"meta": json.dumps(meta)}))
 
 
 def load(file: Path, expected: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

@@ -6,7 +6,8 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from overparam.probes.every import Eigenvalues, Measured
+from overparam.probes.extreme_eigenvalues import ExtremeEigenvalues
+from overparam.probes.probe import Probe
 from overparam.probes.reading import Reading
 from overparam.report.figures.drawing import Drawing, Material, key, levels_of, panels, place_of
 from overparam.report.figures.style import log_scale, looks
@@ -45,8 +46,8 @@ def along(material: Material) -> Drawing | None:
     return Drawing("along", "Curvature along training, and times the learning rate", caption, figure)
 
 
-def _wanted(probe: Measured) -> bool:
-    return isinstance(probe, Eigenvalues) and len(probe.at) > 1
+def _wanted(probe: Probe) -> bool:
+    return isinstance(probe, ExtremeEigenvalues) and len(probe.at) > 1
 
 
 def _bounds(readings: Sequence[Reading]) -> list[float]:

@@ -4,7 +4,7 @@ import polars as pl
 from matplotlib.axes import Axes
 
 from overparam.claims.sample import level_text
-from overparam.probes.every import Measured
+from overparam.probes.probe import Probe
 from overparam.report.figures.drawing import Drawing, Material, bars, geometric, key, panels
 from overparam.report.figures.style import log_scale, looks
 
@@ -75,7 +75,7 @@ def _against_loss(axes: Axes, material: Material, ok: pl.DataFrame) -> None:
 
 
 def _caption(material: Material, ok: pl.DataFrame, metrics: list[str]) -> str:
-    def wanted(probe: Measured) -> bool:
+    def wanted(probe: Probe) -> bool:
         return "lambda_max" in probe.columns
 
     others = list(dict.fromkeys(ok.filter(~_positive("level_value").fill_null(False))["level"]))

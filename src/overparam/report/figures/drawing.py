@@ -14,12 +14,12 @@ from matplotlib.lines import Line2D
 
 from overparam.claims.intervals import t_interval
 from overparam.claims.sample import level_text
-from overparam.probes.every import Measured
+from overparam.probes.probe import Probe
 from overparam.probes.reading import Reading
 from overparam.studies.study import Design
 
 Place = tuple[str, str, int]  # arm, level, seed
-Wanted = Callable[[Measured], bool]
+Wanted = Callable[[Probe], bool]
 
 
 @dataclass(frozen=True)

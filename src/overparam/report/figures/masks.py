@@ -7,8 +7,8 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from overparam.claims.intervals import t_interval
-from overparam.probes.every import Measured
 from overparam.probes.mask_profile import MaskProfile
+from overparam.probes.probe import Probe
 from overparam.probes.reading import Reading
 from overparam.report.figures.drawing import Drawing, Material, bars, levels_of, panels, place_of
 from overparam.report.figures.style import log_scale, looks
@@ -48,7 +48,7 @@ def masks(material: Material) -> Drawing | None:
     return Drawing("masks", alt, f"{CAPTION}{_distances(material, mine)} {facts}", figure)
 
 
-def _wanted(probe: Measured) -> bool:
+def _wanted(probe: Probe) -> bool:
     return isinstance(probe, MaskProfile)
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from overparam.probes.every import Measured, Noise
+from overparam.probes.probe import Probe
 from overparam.probes.reading import Reading
+from overparam.probes.weight_noise import WeightNoise
 from overparam.report.figures.drawing import Drawing, Material, bars, geometric, key, levels_of, panels, place_of
 from overparam.report.figures.style import log_scale, looks
 
@@ -40,8 +41,8 @@ def noise(material: Material) -> Drawing | None:
     return Drawing("noise", alt, _caption(material, mine), figure)
 
 
-def _wanted(probe: Measured) -> bool:
-    return isinstance(probe, Noise) and probe.scale == "absolute"
+def _wanted(probe: Probe) -> bool:
+    return isinstance(probe, WeightNoise) and probe.scale == "absolute"
 
 
 def curve(readings: Sequence[Reading], *, relative: bool) -> Curve:

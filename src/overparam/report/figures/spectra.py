@@ -8,8 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from overparam.probes.every import Measured, SpectralDensity
+from overparam.probes.probe import Probe
 from overparam.probes.reading import Reading
+from overparam.probes.spectral_density import SpectralDensity
 from overparam.report.figures.drawing import Drawing, Material, key, levels_of, panels, place_of
 from overparam.report.figures.style import log_scale, looks
 
@@ -38,7 +39,7 @@ def spectra(material: Material) -> Drawing | None:
     return Drawing("spectra", "Spectral densities of the Hessian", _caption(material, mine, core), figure)
 
 
-def _wanted(probe: Measured) -> bool:
+def _wanted(probe: Probe) -> bool:
     """Spectra that were measured to be seen, not for their number of effective parameters, which has a panel."""
     return isinstance(probe, SpectralDensity) and probe.prior_precision is None
 

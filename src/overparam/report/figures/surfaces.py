@@ -7,7 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.contour import QuadContourSet
 from numpy.typing import NDArray
 
-from overparam.probes.every import Measured, Surface
+from overparam.probes.loss_surface import LossSurface
+from overparam.probes.probe import Probe
 from overparam.probes.reading import Reading
 from overparam.report.figures.drawing import Drawing, Material, panels, place_of
 
@@ -35,8 +36,8 @@ def surfaces(material: Material) -> Drawing | None:
     return Drawing("surfaces", "Two loss surfaces side by side", _caption(material, mine, pair), figure)
 
 
-def _wanted(probe: Measured) -> bool:
-    return isinstance(probe, Surface)
+def _wanted(probe: Probe) -> bool:
+    return isinstance(probe, LossSurface)
 
 
 def _pair(material: Material, mine: Sequence[Reading]) -> tuple[Reading, Reading] | None:

@@ -8,7 +8,6 @@ outside the data order, which is a function of the epoch.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from overparam.models.risk import risk
 from overparam.models.masks import Mask
 from overparam.specs.train import TrainSpec
+from overparam.runs.result import End
 from overparam.runs.training.gradients import kept_gradient
 from overparam.runs.training.optim import build_optimizer, set_lr, update_of
 from overparam.runs.training.pruning import mask_like, refuse_regrown, thinned
@@ -25,8 +25,6 @@ from overparam.runs.training.timetable import Timetable
 TOLERANCE = 0.1  # a target loss counts as reached within ±10 %
 NEAR = 5.0  # a look at the train loss is worth it once the median batch since the last check is below this × target
 OVERSHOT = 0.5  # below this share of the smallest target the run has passed it
-
-End = Literal["length", "target", "overshot", "diverged"]
 
 
 @dataclass(frozen=True)

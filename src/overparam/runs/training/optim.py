@@ -1,29 +1,20 @@
 """Optimizer spec → PyTorch optimizer: the one constructor that every run uses."""
 
 from collections.abc import Callable
-from typing import assert_never
 
 import torch
 from torch import Tensor, nn
 
-from overparam.specs.optimizers import SGD
-from overparam.specs.optimizers import Adam
+from overparam.specs.optimizers import OptimizerSpec
+from overparam.specs.optimizers import OptimizerSpec
 
 SETTINGS = ("momentum", "weight_decay", "dampening", "nesterov", "maximize")
 
 
-def build_optimizer(spec: SGD | Adam, model: nn.Module) -> torch.optim.Optimizer:
+def build_optimizer(spec: OptimizerSpec, model: nn.Module) -> torch.optim.Optimizer:
     """PyTorch's fused implementations: one kernel call per step, on CPU and on CUDA."""
-    parameters = list(model.parameters())
-    match spec:
-        case SGD():
-            return torch.optim.SGD(
-                parameters, lr=spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay, fused=True
-            )
-        case Adam():
-            return torch.optim.Adam(parameters, lr=spec.lr, betas=spec.betas, fused=True)
-        case _:
-            assert_never(spec)
+    make: Callable[..., torch.optim.Optimizer] = getattr(torch.optim, spec.torch_name)
+    return make(list(model.parameters()), fused=True, **spec.settings)
 
 
 def update_of(optimizer: torch.optim.Optimizer) -> Callable[[], None]:

@@ -1,13 +1,10 @@
 """How a run ended, decided by rules fixed before any run."""
 
 import math
-from typing import Literal
 
 from overparam.models.losses import LossName
 from overparam.models.risk import Risk
-from overparam.runs.training.loop import End
-
-Status = Literal["ok", "diverged", "collapsed", "censored"]
+from overparam.runs.result import End, Status
 
 
 def status_of(end: End, train: Risk, num_classes: int, loss: LossName, has_target: bool) -> Status:

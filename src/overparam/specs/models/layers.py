@@ -1,101 +1,136 @@
-"""Arithmetic on a network's layers: shapes of its weights, and how many of them pruning leaves. No tensors.
+"""Layers as values: what each makes of the shape of one example, which weights it has, and what it costs.
 
-Only weight tensors of at least two axes are pruned: those of linear layers and convolutions, never biases or
-batch norm.
+A model lists its layers once. Its module, the names and shapes of its weights, its FLOPs, its size on disk and its
+memory format follow from that list.
 """
 
 import math
-from itertools import pairwise
-from typing import assert_never
-
-from overparam.specs.models.cnn import CNN
-from overparam.specs.models.mlp import MLP
-
-HIDDEN = 256  # units of a CNN between its last block and the logits
+from dataclasses import dataclass
+from typing import Literal
 
 Shape = tuple[int, ...]
+Activation = Literal["relu", "tanh", "erf", "gelu"]
+KERNEL = 3  # of every convolution, along each axis
 
 
-def weight_shapes(model: MLP | CNN, input_shape: Shape, num_classes: int) -> dict[str, Shape]:
-    """Names and shapes of the weights that can be pruned, in the order of the network's parameters.
+@dataclass(frozen=True)
+class Layer:
+    """What most layers are: they keep the shape, have no weights and cost next to nothing."""
 
-    Raises:
-        ValueError: the inputs are too small for a CNN.
+    def after(self, shape: Shape) -> Shape:
+        """Shape of one example behind the layer."""
+        return shape
 
-    >>> weight_shapes(MLP(width=(300, 100)), (1, 28, 28), 10)
-    {'1.weight': (300, 784), '3.weight': (100, 300), '5.weight': (10, 100)}
+    @property
+    def weight(self) -> Shape | None:
+        """Shape of the weight that can be pruned: that of linear layers and convolutions."""
+        return None
+
+    @property
+    def num_parameters(self) -> int:
+        return 0
+
+    def flops(self, shape: Shape) -> int:
+        """FLOPs of one example of that shape, a multiply–add as two."""
+        return 0
+
+
+@dataclass(frozen=True)
+class Flatten(Layer):
+    """All axes of an example become one."""
+
+    def after(self, shape: Shape) -> Shape:
+        return (math.prod(shape),)
+
+
+@dataclass(frozen=True)
+class AddChannel(Layer):
+    """A signal (L,) becomes one of a single channel, (1, L)."""
+
+    def after(self, shape: Shape) -> Shape:
+        return (1, *shape)
+
+
+@dataclass(frozen=True)
+class Nonlinearity(Layer):
+    """An activation, applied to each number."""
+
+    name: Activation
+
+
+@dataclass(frozen=True)
+class Linear(Layer):
+    """`W x + b`; with `ntk` weights of variance 1 that are multiplied by √(2/fan_in) in the forward pass.
+
+    >>> layer = Linear(784, 300)
+    >>> layer.weight, layer.num_parameters, layer.flops((784,))
+    ((300, 784), 235500, 470400)
     """
-    match model:
-        case MLP():
-            sizes = (math.prod(input_shape), *model.widths, num_classes)
-            # Flatten comes first, and an activation between each two layers.
-            return {f"{2 * i + 1}.weight": (fan_out, fan_in) for i, (fan_in, fan_out) in enumerate(pairwise(sizes))}
-        case CNN():
-            return _cnn_shapes(model, input_shape, num_classes)
-        case _:
-            assert_never(model)
+
+    fan_in: int
+    fan_out: int
+    bias: bool = True
+    ntk: bool = False
+
+    def after(self, shape: Shape) -> Shape:
+        return (*shape[:-1], self.fan_out)
+
+    @property
+    def weight(self) -> Shape:
+        return (self.fan_out, self.fan_in)
+
+    @property
+    def num_parameters(self) -> int:
+        return self.fan_out * (self.fan_in + self.bias)
+
+    def flops(self, shape: Shape) -> int:
+        return 2 * self.fan_in * self.fan_out
 
 
-def _cnn_shapes(model: CNN, input_shape: Shape, num_classes: int) -> dict[str, Shape]:
-    fan_in, spatial = channels_and_spatial(input_shape)
-    kernel = (3,) * len(spatial)
-    shapes: dict[str, Shape] = {}
-    position = 1 if len(spatial) == 1 else 0  # signals get their channel first
-    for channels in (model.channels, 2 * model.channels, 4 * model.channels):
-        for _ in range(2):
-            shapes[f"{position}.weight"] = (channels, fan_in, *kernel)
-            fan_in = channels
-            position += 3 if model.batch_norm else 2
-        position += 1  # pooling
-        spatial = tuple(size // 2 for size in spatial)
-    shapes[f"{position + 1}.weight"] = (HIDDEN, fan_in * math.prod(spatial))
-    shapes[f"{position + 3}.weight"] = (num_classes, HIDDEN)
-    return shapes
+@dataclass(frozen=True)
+class Convolution(Layer):
+    """3 taps along each of `axes`, padded so that sizes stay, with biases.
 
-
-def count_parameters(model: MLP | CNN, input_shape: Shape, num_classes: int) -> int:
-    """Trainable parameters: weights, biases, and two per channel of batch norm.
-
-    Raises:
-        ValueError: the inputs are too small for a CNN.
-
-    >>> count_parameters(MLP(width=(300, 100)), (1, 28, 28), 10)
-    266610
+    >>> Convolution(3, 8, axes=2).flops((3, 32, 32))  # 2 · 8 · 3 · 3² · 32²
+    442368
     """
-    biases = isinstance(model, CNN) or model.bias
-    normed = isinstance(model, CNN) and model.batch_norm
-    shapes = weight_shapes(model, input_shape, num_classes).values()
-    return sum(math.prod(shape) + shape[0] * (biases + 2 * (normed and len(shape) > 2)) for shape in shapes)
+
+    channels_in: int
+    channels_out: int
+    axes: int
+
+    def after(self, shape: Shape) -> Shape:
+        return (self.channels_out, *shape[1:])
+
+    @property
+    def weight(self) -> Shape:
+        return (self.channels_out, self.channels_in, *(KERNEL,) * self.axes)
+
+    @property
+    def num_parameters(self) -> int:
+        return math.prod(self.weight) + self.channels_out
+
+    def flops(self, shape: Shape) -> int:
+        return 2 * math.prod(self.weight) * math.prod(shape[1:])
 
 
-def forward_flops(model: MLP | CNN, input_shape: Shape, num_classes: int) -> int:
-    """FLOPs of one example's forward pass in linear layers and convolutions, a multiply–add as two.
+@dataclass(frozen=True)
+class BatchNorm(Layer):
+    """Batch normalization with a scale and a shift for each channel."""
 
-    Raises:
-        ValueError: the inputs are too small for a CNN.
+    channels: int
+    axes: int
 
-    >>> forward_flops(MLP(width=(300, 100)), (1, 28, 28), 10)
-    532400
-    """
-    spatial = channels_and_spatial(input_shape)[1] if isinstance(model, CNN) else ()
-    total = 0
-    for layer, shape in enumerate(weight_shapes(model, input_shape, num_classes).values()):
-        # Two convolutions at each resolution; linear layers are used once.
-        positions = math.prod(size >> layer // 2 for size in spatial) if len(shape) > 2 else 1
-        total += 2 * math.prod(shape) * positions
-    return total
+    @property
+    def num_parameters(self) -> int:
+        return 2 * self.channels
 
 
-def channels_and_spatial(input_shape: Shape) -> tuple[int, Shape]:
-    """Channels and spatial sizes of what a CNN reads: images (C, H, W), or signals (L,) of one channel.
+@dataclass(frozen=True)
+class MaxPool(Layer):
+    """The largest of each two neighbours along every axis; an odd one at the end is dropped."""
 
-    Raises:
-        ValueError: the input is smaller than 8 along a spatial axis, so that nothing is left after pooling.
+    axes: int
 
-    >>> channels_and_spatial((3, 32, 32)), channels_and_spatial((40,))
-    ((3, (32, 32)), (1, (40,)))
-    """
-    channels, *spatial = input_shape if len(input_shape) == 3 else (1, *input_shape)
-    if len(input_shape) not in (1, 3) or min(spatial) < 8:
-        raise ValueError(f"CNN needs inputs (L,) or (C, H, W) of at least 8 per axis, got shape {input_shape}")
-    return channels, tuple(spatial)
+    def after(self, shape: Shape) -> Shape:
+        return (shape[0], *(size // 2 for size in shape[1:]))

@@ -1,15 +1,18 @@
 """Fully connected networks."""
 
+import math
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, Literal
 
 from pydantic import model_validator
 
-from overparam.identity import Spec
-from overparam.specs.fields import Activation, Count
+from overparam.specs.fields import Count
+from overparam.specs.models.layers import Activation, Flatten, Layer, Linear, Nonlinearity, Shape
+from overparam.specs.models.model import ModelSpec
 
 
-class MLP(Spec):
+class MLP(ModelSpec):
     """Fully connected network. `depth` counts linear layers; a tuple of widths implies its own depth.
 
     `parameterization="ntk"` draws weights from N(0, 1) and multiplies them by √2/√fan_in in the forward pass;
@@ -37,3 +40,12 @@ class MLP(Spec):
     def widths(self) -> tuple[int, ...]:
         """Hidden widths, one per hidden layer."""
         return self.width if isinstance(self.width, tuple) else (self.width,) * (self.depth - 1)
+
+    def layers(self, input_shape: Shape, num_classes: int) -> list[Layer]:
+        """Flatten, then `depth` linear layers with an activation between each two."""
+        sizes = (math.prod(input_shape), *self.widths, num_classes)
+        layers: list[Layer] = [Flatten()]
+        for fan_in, fan_out in pairwise(sizes):
+            linear = Linear(fan_in, fan_out, bias=self.bias, ntk=self.parameterization == "ntk")
+            layers += [linear, Nonlinearity(self.activation)]
+        return layers[:-1]

@@ -1,7 +1,10 @@
 """The study at each preset: its arms, and what is measured of their networks."""
 
-from overparam.probes.every import Eigenvalues, Noise, SpectralDensity, Trace
-from overparam.probes.fitted import Fitted
+from overparam.probes.extreme_eigenvalues import ExtremeEigenvalues
+from overparam.probes.hessian_trace import HessianTrace
+from overparam.probes.label_fit import LabelFit
+from overparam.probes.spectral_density import SpectralDensity
+from overparam.probes.weight_noise import WeightNoise
 from overparam.specs import CNN, SGD, DataSpec, RunSpec, TrainSpec
 from overparam.studies.double_descent.arms import (
     ENDLESS,
@@ -43,15 +46,15 @@ def probings(arms: tuple[Arm, ...], n: int, num_train: int) -> tuple[Probing, ..
     curved = tuple(name for name in names if name in (CLEAN, NOISY, EQUAL_LOSS))
     matched = tuple(name for name in names if name == EQUAL_LOSS)
     found = [
-        Probing(probe=Fitted(), arms=tuple(name for name in names if name != EQUAL_LOSS)),
+        Probing(probe=LabelFit(), arms=tuple(name for name in names if name != EQUAL_LOSS)),
     ]
     if curved:
-        found.append(Probing(probe=Eigenvalues(num_examples=n), arms=curved))
+        found.append(Probing(probe=ExtremeEigenvalues(num_examples=n), arms=curved))
     if noisy:
         found.append(Probing(probe=SpectralDensity(num_examples=n // 2, prior_precision=1 / num_train), arms=noisy))
     if matched:
-        found.append(Probing(probe=Trace(num_examples=n), arms=matched))
-        found.append(Probing(probe=Noise(num_examples=n, sigmas=(0.2,), scale="adaptive"), arms=matched))
+        found.append(Probing(probe=HessianTrace(num_examples=n), arms=matched))
+        found.append(Probing(probe=WeightNoise(num_examples=n, sigmas=(0.2,), scale="adaptive"), arms=matched))
     return tuple(found)
 
 

@@ -1,6 +1,12 @@
 """The batch-size study's runs, and what is measured of them at each preset."""
 
-from overparam.probes.every import Eigenvalues, Noise, RelativeFlatness, SpectralDensity, Surface, Trace, WorstCase
+from overparam.probes.extreme_eigenvalues import ExtremeEigenvalues
+from overparam.probes.hessian_trace import HessianTrace
+from overparam.probes.loss_surface import LossSurface
+from overparam.probes.relative_flatness import RelativeFlatness
+from overparam.probes.spectral_density import SpectralDensity
+from overparam.probes.weight_noise import WeightNoise
+from overparam.probes.worst_case import WorstCase
 from overparam.studies.batch_size.designs import DESIGNS as BATCH_SIZE
 from overparam.studies.loss_landscape.claims import ADAPTIVE_SIGMA, SIGMAS, claims
 from overparam.studies.study import Design, Preset, Probing
@@ -18,18 +24,20 @@ def probings(
     some = {"arms": EQUAL_EPOCHS + EQUAL_LOSS, "levels": levels}
     rare = {"arms": EQUAL_LOSS, "levels": few, "num_seeds": seeds}
     along = {**rare, "arms": EQUAL_EPOCHS}
-    adaptive = Noise(num_examples=n, sigmas=(ADAPTIVE_SIGMA / 4, ADAPTIVE_SIGMA / 2, ADAPTIVE_SIGMA), scale="adaptive")
+    adaptive = WeightNoise(
+        num_examples=n, sigmas=(ADAPTIVE_SIGMA / 4, ADAPTIVE_SIGMA / 2, ADAPTIVE_SIGMA), scale="adaptive"
+    )
     return (
-        Probing(probe=Eigenvalues(num_examples=n)),
-        Probing(probe=Noise(num_examples=n, sigmas=PAPER_SIGMAS)),
+        Probing(probe=ExtremeEigenvalues(num_examples=n)),
+        Probing(probe=WeightNoise(num_examples=n, sigmas=PAPER_SIGMAS)),
         Probing(probe=adaptive),
-        Probing(probe=Trace(num_examples=n), **some),
+        Probing(probe=HessianTrace(num_examples=n), **some),
         Probing(probe=WorstCase(num_examples=n, radius=1e-3, norm="keskar"), **some),
         Probing(probe=WorstCase(num_examples=n, radius=0.05, norm="l2", adaptive=True), **some),
         Probing(probe=RelativeFlatness(num_examples=n), **some),
         Probing(probe=SpectralDensity(num_examples=n), **rare),
-        Probing(probe=Surface(num_examples=n), **rare),
-        Probing(probe=Eigenvalues(num_examples=n, at=ALONG, certify=None), **along),
+        Probing(probe=LossSurface(num_examples=n), **rare),
+        Probing(probe=ExtremeEigenvalues(num_examples=n, at=ALONG, certify=None), **along),
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from overparam.specs import RunSpec
-from overparam.specs.models.layers import weight_shapes
+from overparam.specs.models.model import weight_shapes
 from overparam.specs.pruning import Rates, controls, iterative_pruning, shares_pruned, total, weights_left
 from overparam.studies.study import Arm, Level
 

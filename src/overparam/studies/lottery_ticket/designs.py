@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 from overparam.probes.connectivity import Connectivity
 from overparam.probes.early_stop import EarlyStop
-from overparam.probes.every import Eigenvalues
-from overparam.probes.kernel import TangentKernel
+from overparam.probes.extreme_eigenvalues import ExtremeEigenvalues
 from overparam.probes.mask_profile import MaskProfile
+from overparam.probes.tangent_kernel import TangentKernel
 from overparam.specs import CNN, MLP, SGD, Adam, DataSpec, RunSpec, TrainSpec
 from overparam.studies.lottery_ticket.arms import (
     CONTROLS,
@@ -90,7 +90,7 @@ def _profiles(ladder: Ladder) -> Probing:
 def _compared(ladder: Ladder) -> tuple[Probing, ...]:
     """The dense network, a ticket and its mask under fresh weights: two orders of the examples, curvature, kernel."""
     where = {"arms": (f"lenet_{TICKET}", "lenet_reinit"), "levels": (ladder.density(0), ladder.density(9))}
-    probes = (Connectivity(), Eigenvalues(), TangentKernel(num_examples=32))
+    probes = (Connectivity(), ExtremeEigenvalues(), TangentKernel(num_examples=32))
     return tuple(Probing.model_validate({"probe": probe, "num_seeds": 3, **where}) for probe in probes)
 
 

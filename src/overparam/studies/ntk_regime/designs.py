@@ -2,7 +2,12 @@
 
 from collections.abc import Iterable
 
-from overparam.probes.kernel import AnalyticKernel, Linearization, Movement, TangentKernel, Taylor, TraceRegression
+from overparam.probes.analytic_kernel import AnalyticKernel
+from overparam.probes.linearization import Linearization
+from overparam.probes.parameter_movement import ParameterMovement
+from overparam.probes.tangent_kernel import TangentKernel
+from overparam.probes.taylor_error import TaylorError
+from overparam.probes.trace_regression import TraceRegression
 from overparam.specs import MLP, SGD, DataSpec, RunSpec, TrainSpec
 from overparam.studies.ntk_regime.claims import STANDARD, THEORY, claims
 from overparam.studies.study import Arm, Design, Level, Panel, Preset, Probing
@@ -50,9 +55,9 @@ def theory(widths: Iterable[int], data: DataSpec, lr: float, steps: int) -> Arm:
 def probings(kernel: int, test: int, regression: TraceRegression, at: int) -> tuple[Probing, ...]:
     """Movement and drift of all runs; what only one arm's theory allows, of that arm."""
     return (
-        Probing(probe=Movement()),
+        Probing(probe=ParameterMovement()),
         Probing(probe=TangentKernel(num_examples=kernel)),
-        Probing(probe=Taylor(num_test=test), arms=(STANDARD,)),
+        Probing(probe=TaylorError(num_test=test), arms=(STANDARD,)),
         Probing(probe=regression, arms=(STANDARD,), levels=(at,)),
         Probing(probe=AnalyticKernel(num_examples=kernel), arms=(THEORY,)),
         Probing(probe=Linearization(num_test=test, at=ALONG), arms=(THEORY,)),

@@ -1,0 +1,35 @@
+"""What is kept of a finished run besides its weights: the content of its result.json, by name."""
+
+from typing import Literal, NotRequired, TypedDict
+
+Status = Literal["ok", "diverged", "collapsed", "censored"]
+End = Literal["length", "target", "overshot", "diverged"]
+Columns = dict[str, list[float | None]]
+
+
+class Result(TypedDict):
+    """Numbers of a run. Those that are not finite are null.
+
+    `states` has the digest of each stored state by its step, `observed` what each observer saw, by its name, `mixed`
+    the other numeric environments that the run went on from. The store adds `schema` and `states`.
+    """
+
+    status: Status
+    end: End
+    steps: int
+    epochs: float
+    final: dict[str, float | None]
+    curves: Columns
+    targets_reached: list[float]
+    diverged_at: int | None
+    last_finite_loss: float | None
+    num_train: int
+    num_test: int
+    data_digest: str
+    noise_digest: str
+    environment: dict[str, str]
+    mixed: NotRequired[list[str]]
+    observed: NotRequired[dict[str, Columns]]
+    seconds: float
+    schema: NotRequired[int]
+    states: NotRequired[dict[str, str]]
