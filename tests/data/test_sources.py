@@ -336,7 +336,11 @@ def test_an_added_data_set_is_on_the_disk_before_it_is_there(tmp_path: Path, mon
         if data.exists() and os.fstat(descriptor).st_ino == data.stat().st_ino:
             noted("names")
 
-    monkeypatch.setattr(os, "sync", lambda: (sync(), noted("files")))
+    def of_all() -> None:
+        sync()
+        noted("files")
+
+    monkeypatch.setattr(os, "sync", of_all)
     monkeypatch.setattr(os, "fsync", of_directory)
     assert add("mine", tmp_path / "good", data).is_dir()
     (first, draft), (last, there) = seen
