@@ -10,7 +10,6 @@ from scipy import stats
 
 from overparam.claims.comparisons import (
     Direction,
-    Values,
     effect_size,
     holm,
     paired_t,
@@ -19,7 +18,7 @@ from overparam.claims.comparisons import (
     tost,
     welch,
 )
-from overparam.claims.intervals import bca_interval, sampling_error, t_interval
+from overparam.claims.intervals import Values, bca_interval, sampling_error, t_interval
 from overparam.claims.power import power_of_t, power_of_tost
 from overparam.foundations.numpy_generators import numpy_generator
 

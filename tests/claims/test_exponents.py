@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from overparam.claims.claim import Claim
-from overparam.claims.comparisons import Values, slopes_per_doubling
+from overparam.claims.comparisons import slopes_per_doubling
 from overparam.claims.estimand import Difference, Mean, Point, Slope
-from overparam.claims.intervals import t_interval
+from overparam.claims.intervals import Values, t_interval
 from overparam.claims.sample import sample
 from overparam.claims.verdict import Verdict, judge
 from overparam.foundations.numpy_generators import numpy_generator

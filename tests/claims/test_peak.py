@@ -8,7 +8,8 @@ import pytest
 
 from overparam.claims.claim import Claim
 from overparam.claims.estimand import Peak, PeakPlace
-from overparam.claims.peak import Values, factor, first_below, held_out, most_prominent
+from overparam.claims.intervals import Values
+from overparam.claims.peak import factor, first_below, held_out, most_prominent
 from overparam.claims.sample import sample
 from overparam.claims.verdict import judge
 from overparam.foundations.numpy_generators import numpy_generator

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from overparam.foundations.torch_generators import torch_generator
 from overparam.measure.kernels import infinite
-from overparam.measure.kernels.dual_activations import Activation
+from overparam.measure.kernels.dual_activations import KnownDual
 from overparam.measure.kernels.infinite import Parameterization, analytic_ntk, learning_rate_map
 
 F64 = torch.float64
@@ -75,7 +75,7 @@ def test_the_diagonal_is_the_number_of_layers() -> None:
 
 @pytest.mark.parametrize("bias", [0.0, 0.3])
 @pytest.mark.parametrize("activation", ["relu", "erf"])
-def test_one_layer_is_the_linear_kernel(activation: Activation, bias: float) -> None:
+def test_one_layer_is_the_linear_kernel(activation: KnownDual, bias: float) -> None:
     x = points()
     true = 1.7**2 / 3 * x @ x.T + bias**2
     options: dict[str, Any] = {"depth": 1, "activation": activation, "sigma_w": 1.7, "sigma_b": bias}
@@ -139,7 +139,7 @@ def by_quadrature(x: Array, y: Array, depth: int, name: str, sigma_w: float, sig
 
 @pytest.mark.parametrize("sigma_b", [0.0, 0.5])
 @pytest.mark.parametrize("activation", ["relu", "erf"])
-def test_the_closed_forms_are_the_gaussian_integrals(activation: Activation, sigma_b: float) -> None:
+def test_the_closed_forms_are_the_gaussian_integrals(activation: KnownDual, sigma_b: float) -> None:
     x = points(5, 4)
     for depth in (2, 3):
         options: dict[str, Any] = {"depth": depth, "activation": activation, "sigma_w": 1.3, "sigma_b": sigma_b}
@@ -193,7 +193,7 @@ def kernels_of_networks(
 
 @pytest.mark.parametrize("parameterization", ["ntk", "standard"])
 @pytest.mark.parametrize("activation", ["relu", "erf"])
-def test_wide_networks_have_this_kernel(activation: Activation, parameterization: Parameterization) -> None:
+def test_wide_networks_have_this_kernel(activation: KnownDual, parameterization: Parameterization) -> None:
     """With one hidden layer the kernel is a mean over its units, so the mean over networks is this one exactly."""
     x, width, count = points(5, 4), 200, 50
     found = kernels_of_networks(count, [4, width, 1], x, activation, 1.4, 0.6, parameterization)

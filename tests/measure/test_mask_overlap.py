@@ -13,12 +13,12 @@ from torch import Tensor
 from overparam.foundations.torch_generators import torch_generator
 from overparam.measure.comparison.masks import (
     DeadUnits,
-    Mask,
     dead_units,
     density_profile,
     expected_by_inputs,
     mask_overlap,
 )
+from overparam.models.masks import Mask
 
 LAYERS = {"a.weight": ((6, 5), 12, 9), "b.weight": ((4, 6), 6, 20), "c.weight": ((3, 2, 3, 3), 30, 10)}
 

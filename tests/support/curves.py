@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from overparam.claims.peak import Values
+from overparam.claims.intervals import Values
 from overparam.foundations.numpy_generators import numpy_generator
 
 LEVELS = 10

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-Values = NDArray[np.float64]
+from overparam.claims.intervals import Values
+
 Direction = Literal["greater", "less"]
 EXACT_UP_TO = 16  # 2¹⁶ sign patterns are still enumerated
 

@@ -4,12 +4,12 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from overparam.claims.comparisons import pseudo_values
+from overparam.claims.intervals import Values
 
-Floats = NDArray[np.float64]
 ROUNDING = 1e-12  # τ are ratios of small integers; what is nearer to 0 is 0
 
 
@@ -45,7 +45,7 @@ def mean_tau(x: Sequence[ArrayLike], y: Sequence[ArrayLike]) -> float:
     return float(np.mean([tau(one, other) for one, other in zip(x, y, strict=True)]))
 
 
-def within_levels(x: Sequence[Floats], y: Sequence[Floats]) -> Floats:
+def within_levels(x: Sequence[Values], y: Sequence[Values]) -> Values:
     """Jackknife pseudo-values by seed of `mean_tau` over levels; `x[l][i]` belongs to level l and seed i.
 
     Empty below three seeds, and where a measure does not vary within a level.

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overparam.claims.comparisons import paired_t
+from overparam.claims.intervals import Values
 
-Values = NDArray[np.float64]
 Indices = NDArray[np.intp]
 # What the larger of the two one-sided p values is multiplied by. Where leaving a seed out does not change the choice,
 # the seed was in effect chosen on; without the factor up to 7 % of curves without a peak are called at .05 and

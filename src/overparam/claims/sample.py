@@ -5,15 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from overparam.claims.comparisons import exponents, slopes_per_doubling
 from overparam.claims.estimand import Concordance, Difference, Mean, Metric, Peak, PeakPlace, PerSeed, Slope
 from overparam.claims.estimand import level_text as level_text
+from overparam.claims.intervals import Values
 from overparam.claims.kendall import within_levels
 from overparam.claims.peak import first_below, held_out, most_prominent
 
-Values = NDArray[np.float64]
 FAILED = ("diverged", "collapsed")
 EARLY_STOP = "early_stop_"  # metrics of the probe of that name
 

@@ -26,7 +26,7 @@ from overparam.claims.intervals import Interval, bca_interval, sampling_error, t
 from overparam.claims.power import seeds_needed
 from overparam.claims.sample import Sample, failure_rates, rows_of, sample
 
-Outcome = Literal["supported", "refuted", "inconclusive"]
+Decision = Literal["supported", "refuted", "inconclusive"]
 ALPHA = 0.05
 FEWEST = 3  # pairs below which nothing is decided
 EQUIVALENT = "effect is smaller than the margin (equivalence test)"
@@ -41,7 +41,7 @@ class Verdict:
     """
 
     claim: Claim
-    verdict: Outcome
+    verdict: Decision
     reason: str
     shown: PerSeed
     interval: Interval
@@ -235,11 +235,11 @@ def _decide(draft: Verdict) -> Verdict:
     adjusted = draft.p_holm, draft.p_against_holm
     p, p_against = adjusted if draft.claim.confirmatory else (draft.p, draft.p_against)
     assert p is not None and p_against is not None
-    verdict: Outcome = "supported" if p < ALPHA else "refuted" if p_against < ALPHA else "inconclusive"
+    verdict: Decision = "supported" if p < ALPHA else "refuted" if p_against < ALPHA else "inconclusive"
     return replace(draft, verdict=verdict, reason=_reason(draft, verdict))
 
 
-def _reason(draft: Verdict, verdict: Outcome) -> str:
+def _reason(draft: Verdict, verdict: Decision) -> str:
     claim, interval = draft.claim, draft.interval
     if verdict == "inconclusive":
         if _beyond_null(claim, interval):

@@ -7,7 +7,7 @@ from typing import Literal
 
 from scipy.special import stdtrit
 
-Status = Literal["ok", "lower_bound"]
+EstimateStatus = Literal["ok", "lower_bound"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Estimate:
     stderr: float
     lower: float
     upper: float
-    status: Status
+    status: EstimateStatus
     num_products: int
     fallback: str | None = None
 

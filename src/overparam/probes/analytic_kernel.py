@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import PositiveInt
 
-from overparam.probes.kernel_costs import BACKWARD, OUTPUTS
+from overparam.probes.kernels import BACKWARD, OUTPUTS
 from overparam.probes.probe import Probe, Values
 from overparam.specs.models.mlp import MLP
 from overparam.specs.run import RunSpec

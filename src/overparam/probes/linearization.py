@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import PositiveInt, field_validator
 
-from overparam.probes.kernel_accuracy import accuracy, share
-from overparam.probes.kernel_costs import BACKWARD, EIGENVECTORS, OUTPUTS
+from overparam.probes.kernels import BACKWARD, EIGENVECTORS, OUTPUTS, accuracy, share
 from overparam.probes.probe import Probe, Values
 from overparam.specs.run import RunSpec
 

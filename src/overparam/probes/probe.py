@@ -21,7 +21,7 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Values = Mapping[str, Any]  # of one look: the probe's metrics as numbers, NaN where there is none, and what is drawn
 
 # Costs in forward passes: seconds of the laptop presets' probes, by kind.
-BUILD, PRODUCT, GRADIENT, BACKWARD = 5.4, 4.4, 3.2, 2.0
+BUILD, PRODUCT, GRADIENT = 5.4, 4.4, 3.2
 
 
 class Probe(Spec):

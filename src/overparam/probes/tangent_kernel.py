@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import PositiveInt
 
-from overparam.probes.kernel_costs import BACKWARD, EIGENVALUES, OUTPUTS
+from overparam.probes.kernels import BACKWARD, EIGENVALUES, OUTPUTS
 from overparam.probes.probe import Probe, Values
 
 if TYPE_CHECKING:

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import PositiveFloat, PositiveInt
 
-from overparam.probes.kernel_accuracy import accuracy, share
-from overparam.probes.kernel_costs import BACKWARD, CHOLESKY, OUTPUTS
+from overparam.probes.kernels import BACKWARD, CHOLESKY, OUTPUTS, accuracy, share
 from overparam.probes.probe import Probe, Values
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from overparam.measure.problem.refusals import refuse_non_finite
 from overparam.models.losses import LossName
 from overparam.models.risk import CHUNK, risk
 
-State = nn.Module | Mapping[str, Tensor]
+Endpoint = nn.Module | Mapping[str, Tensor]
 Statistics = Literal["reestimate", "interpolate"]
 
 
@@ -33,8 +33,8 @@ class Barrier:
 
 def loss_barrier(
     model: nn.Module,
-    a: State,
-    b: State,
+    a: Endpoint,
+    b: Endpoint,
     data: tuple[Tensor, Tensor],
     loss: LossName = "cross_entropy",
     *,
@@ -85,12 +85,12 @@ def loss_barrier(
     return Barrier(alphas, losses, errors, _above_chord(losses, alphas), _above_chord(errors, alphas))
 
 
-def _tensors(state: State) -> dict[str, Tensor]:
+def _tensors(state: Endpoint) -> dict[str, Tensor]:
     named = state.state_dict() if isinstance(state, nn.Module) else state
     return {name: value.detach() for name, value in named.items() if isinstance(value, Tensor)}
 
 
-def _state(net: nn.Module, given: State, which: str) -> dict[str, Tensor]:
+def _state(net: nn.Module, given: Endpoint, which: str) -> dict[str, Tensor]:
     """The tensors of an end, checked against those of the model and on their devices."""
     like, found = _tensors(net), _tensors(given)
     if only := sorted(like.keys() ^ found.keys()):

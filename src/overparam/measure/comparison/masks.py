@@ -1,13 +1,12 @@
 """What masks keep: how much of each layer, how much of each other, and which units they cut off."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-Mask = Mapping[str, Tensor]
+from overparam.models.masks import Mask
 
 
 @dataclass(frozen=True)

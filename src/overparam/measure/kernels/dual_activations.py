@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Activation = Literal["relu", "erf"]
+KnownDual = Literal["relu", "erf"]
 TINY = float(torch.finfo(torch.float64).tiny)
 
 
@@ -62,7 +62,7 @@ def _erf_gap(pairs: Pairs) -> Tensor:
     return 1.0 - value / (_erf_square(pairs.first).sqrt() * _erf_square(pairs.second).sqrt()).clamp_min(TINY)
 
 
-DUALS: dict[Activation, DualActivation] = {
+DUALS: dict[KnownDual, DualActivation] = {
     "relu": DualActivation(lambda q: q / 2.0, _relu_gap, _relu_slope),
     "erf": DualActivation(_erf_square, _erf_gap, lambda pairs: 4.0 / math.pi / _erf_root(pairs)),
 }

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from overparam.measure.kernels.dual_activations import DUALS, TINY, Activation, DualActivation, Pairs
+from overparam.measure.kernels.dual_activations import DUALS, TINY, DualActivation, KnownDual, Pairs
 
 Kind = Literal["ntk", "nngp"]
 Parameterization = Literal["ntk", "standard"]
@@ -25,7 +25,7 @@ def analytic_ntk(
     x2: Tensor | None = None,
     *,
     depth: int,
-    activation: Activation = "relu",
+    activation: KnownDual = "relu",
     sigma_w: float = 2**0.5,
     sigma_b: float = 0.0,
     kind: Kind = "ntk",
@@ -156,7 +156,7 @@ def _by_rows(kernel: Callable[[Tensor, Tensor], Tensor], x1: Tensor, x2: Tensor,
 def _refuse_options(
     depth: int, activation: str, sigma_w: float, sigma_b: float, kind: str, parameterization: str, width: int | None
 ) -> None:
-    named = (("activation", activation, Activation), ("kind", kind, Kind))
+    named = (("activation", activation, KnownDual), ("kind", kind, Kind))
     for name, value, allowed in (*named, ("parameterization", parameterization, Parameterization)):
         if value not in get_args(allowed):
             raise ValueError(f'{name}="{value}"; allowed: {", ".join(f"{each!r}" for each in get_args(allowed))}')

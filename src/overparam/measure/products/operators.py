@@ -56,7 +56,7 @@ class MatrixOperator:
 
 
 @dataclass(frozen=True)
-class Linearized:
+class LinearizedChunk:
     """The products of one chunk, and the tensors whose graph they replay."""
 
     product: Product
@@ -90,7 +90,7 @@ class CurvatureOperator:
         self.size, self.dtype, self.device = problem.num_parameters, problem.theta.dtype, problem.theta.device
         self.num_products = 0
         self.fallback: str | None = None
-        self.kept: list[Linearized | Batch] = []
+        self.kept: list[LinearizedChunk | Batch] = []
         self._try(lambda: self._keep(max_graph_bytes))
         if check and curvature == "hessian" and self.fallback is None:
             refuse_wrong_second_derivative(problem)
@@ -121,7 +121,7 @@ class CurvatureOperator:
         """Bytes that the graph of a chunk holds."""
         return graph_bytes(self._linearized(chunk).roots)
 
-    def _linearized(self, chunk: Batch) -> Linearized:
+    def _linearized(self, chunk: Batch) -> LinearizedChunk:
         if self.curvature == "hessian":
             return hessian_product(self.problem, chunk)
         return gauss_newton_product(self.problem, chunk, of_losses=self.curvature == "empirical_fisher")
@@ -174,7 +174,7 @@ def _lacks_derivative(error: Exception) -> bool:
     return any(sign in text for sign in ("derivative for", "differentiate twice", "double backward"))
 
 
-def hessian_product(problem: Problem, chunk: Batch) -> Linearized:
+def hessian_product(problem: Problem, chunk: Batch) -> LinearizedChunk:
     """`v ↦ Σ_chunk ∇²ℓ_i v`, from one gradient graph that is kept: reverse over reverse."""
     x, y = chunk
     leaves = problem.leaves()
@@ -182,16 +182,16 @@ def hessian_product(problem: Problem, chunk: Batch) -> Linearized:
         loss = problem.losses(problem.outputs(leaves, x), y).sum()
     names, curved = _gradients(loss, leaves)
     if not curved:  # a loss that is linear in the parameters, or does not depend on them
-        return Linearized(torch.zeros_like, [])
+        return LinearizedChunk(torch.zeros_like, [])
 
     def product(vectors: Tensor) -> Tensor:
         parts = problem.layout.split(vectors)
         return _pulled_back(curved, leaves, [parts[name] for name in names], batched=vectors.ndim == 2)
 
-    return Linearized(_blockwise(product, problem, forms), curved)
+    return LinearizedChunk(_blockwise(product, problem, forms), curved)
 
 
-def gauss_newton_product(problem: Problem, chunk: Batch, *, of_losses: bool) -> Linearized:
+def gauss_newton_product(problem: Problem, chunk: Batch, *, of_losses: bool) -> LinearizedChunk:
     """`v ↦ Σ_chunk J_iᵀ S_i J_i v`; with `of_losses` the outputs are the losses themselves and S = 1.
 
     `J v` is the derivative of `w ↦ Jᵀ w` along v, so that one kept graph gives both `J v` and `Jᵀ u`.
@@ -205,7 +205,7 @@ def gauss_newton_product(problem: Problem, chunk: Batch, *, of_losses: bool) -> 
     dual = torch.zeros_like(outputs, requires_grad=True)
     names, moving = _gradients(outputs, leaves, dual)
     if not moving:
-        return Linearized(torch.zeros_like, [])
+        return LinearizedChunk(torch.zeros_like, [])
 
     def product(vectors: Tensor) -> Tensor:
         parts, batched = problem.layout.split(vectors), vectors.ndim == 2
@@ -214,7 +214,7 @@ def gauss_newton_product(problem: Problem, chunk: Batch, *, of_losses: bool) -> 
         turned = torch.vmap(inner)(pushed) if batched else inner(pushed)
         return _pulled_back([outputs], leaves, [turned], batched)
 
-    return Linearized(_blockwise(product, problem, forms), [outputs, *moving])
+    return LinearizedChunk(_blockwise(product, problem, forms), [outputs, *moving])
 
 
 def _blockwise(product: Product, problem: Problem, forms: SecondOrder) -> Product:

@@ -15,7 +15,7 @@ from torch.autograd.function import Function
 _masked = torch.ops.aten.threshold_backward
 _pooled = torch.ops.aten.max_pool2d_with_indices
 _scattered = torch.ops.aten.max_pool2d_with_indices_backward
-Window = tuple[list[int], list[int], list[int], list[int], bool]  # kernel, stride, padding, dilation, ceil_mode
+PoolWindow = tuple[list[int], list[int], list[int], list[int], bool]  # kernel, stride, padding, dilation, ceil_mode
 
 
 class ReLU(Function):
@@ -52,7 +52,7 @@ class MaxPool(Function):
     """max_pool2d of a batch (N, C, H, W)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, window: Window) -> Tensor:
+    def forward(ctx: Any, x: Tensor, window: PoolWindow) -> Tensor:
         out, places = _pooled(x, *window)
         ctx.save_for_backward(places)
         ctx.settings = window, x.size(), x.stride()
@@ -70,7 +70,7 @@ class _Scatter(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, g: Tensor, places: Tensor, window: Window, size: Sequence[int], stride: Sequence[int]
+        ctx: Any, g: Tensor, places: Tensor, window: PoolWindow, size: Sequence[int], stride: Sequence[int]
     ) -> Tensor:
         ctx.save_for_backward(places)
         like = torch.empty_strided(size, stride, dtype=g.dtype, device=g.device)  # shape and order count

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from overparam.measure.products.convolution import Convolution, Geometry, Known
-from overparam.measure.products.piecewise import MaxPool, ReLU, Window
+from overparam.measure.products.piecewise import MaxPool, PoolWindow, ReLU
 
 T = TypeVar("T")
 
@@ -111,7 +111,7 @@ class SecondOrder(TorchFunctionMode):
         self.rectified = Last.of(out, x, x)
         return out
 
-    def max_pool(self, x: Tensor, window: Window) -> Tensor:
+    def max_pool(self, x: Tensor, window: PoolWindow) -> Tensor:
         self.unbatched += 1
         watched = x.retains_grad or bool(x._backward_hooks)
         before = None if self.rectified is None or watched else self.rectified.source_of(x)
@@ -174,7 +174,7 @@ def _pooling(
     dilation: int | Sequence[int] = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
-) -> tuple[Tensor, Window] | None:
+) -> tuple[Tensor, PoolWindow] | None:
     """The call as tensor and window, or `None` for the forms that stay PyTorch's: indices wanted, no batch axis.
 
     On Apple's GPUs PyTorch finds the maxima anew when it goes back, for which it needs the input.

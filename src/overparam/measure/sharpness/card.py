@@ -29,7 +29,7 @@ DROP = 0.1  # loss of accuracy that defines the PAC-Bayes σ
 
 
 @dataclass(frozen=True)
-class Row:
+class CardRow:
     """One measure: value and 95 % interval on the network, value on the rescaled copy.
 
     `invariant` is whether the two differ by at most 2 % of the first; `None` if there is no rescaled copy.
@@ -48,7 +48,7 @@ class Row:
 class SharpnessReport:
     """Measures of one network, the `pairs` of modules that were rescaled by `factor`, and what was skipped and why."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[CardRow, ...]
     loss: float
     accuracy: float
     pairs: tuple[tuple[str, str], ...]
@@ -60,7 +60,7 @@ class SharpnessReport:
         """Names of the measures that the rescaling moved although the function is the same."""
         return tuple(row.name for row in self.rows if row.invariant is False)
 
-    def __getitem__(self, name: str) -> Row:
+    def __getitem__(self, name: str) -> CardRow:
         found = {row.name: row for row in self.rows}
         if name not in found:
             raise KeyError(f'no measure "{name}"; there are: {", ".join(found)}')
@@ -132,7 +132,7 @@ def sharpness_report(
     with opened(model, loss, data, params=params) as problem:
         data = problem.chunks  # read once: a loader that augments gives other examples every time
         base_loss, accuracy = problem.risk()
-        subject = Subject(model, loss, data, params, last_weight(problem))
+        subject = Measured(model, loss, data, params, last_weight(problem))
         skips = dict(_skips(problem, accuracy))
     wanted = {name: measure for name, measure in measures.items() if name not in skips}
     twin, pairs = _twin(model, data, factor, skips)
@@ -154,7 +154,7 @@ def _twin(
 
 
 @dataclass(frozen=True)
-class Subject:
+class Measured:
     """What is measured; `layer` is the weight that relative flatness looks at."""
 
     model: nn.Module
@@ -165,7 +165,7 @@ class Subject:
 
 
 Finding = tuple[str, Estimate, str]  # name, estimate, note
-Measure = Callable[[Subject, torch.Generator], Iterable[Finding]]
+Measure = Callable[[Measured, torch.Generator], Iterable[Finding]]
 
 
 def _measures(
@@ -187,7 +187,7 @@ def _measures(
     }
 
 
-def _run(measures: dict[str, Measure], subject: Subject, seed: int) -> Iterator[Finding]:
+def _run(measures: dict[str, Measure], subject: Measured, seed: int) -> Iterator[Finding]:
     """Every measure with a stream of its own, the same for every subject."""
     for name, measure in measures.items():
         yield from measure(subject, torch_generator(seed, "card", name))
@@ -212,7 +212,7 @@ def last_weight(problem: Problem) -> str | None:
     return next((name for name in reversed(shapes) if len(shapes[name]) >= 2), None)
 
 
-def _eigenvalues(subject: Subject, generator: torch.Generator) -> Iterator[Finding]:
+def _eigenvalues(subject: Measured, generator: torch.Generator) -> Iterator[Finding]:
     """Both ends; a small residual says little about a λmin near 0, hence also a certified width."""
     solve = top_eigenvalues(
         subject.model,
@@ -231,12 +231,14 @@ def _eigenvalues(subject: Subject, generator: torch.Generator) -> Iterator[Findi
         yield name, Estimate(value, math.nan, lower, upper, "ok", solve.num_products), note
 
 
-def _trace(subject: Subject, generator: torch.Generator) -> Iterator[Finding]:
+def _trace(subject: Measured, generator: torch.Generator) -> Iterator[Finding]:
     found = hessian_trace(subject.model, subject.loss, subject.data, params=subject.params, generator=generator)
     yield "trace", found, _differences(found.fallback)
 
 
-def _noise(subject: Subject, generator: torch.Generator, *, scale: Scale, sigmas: Sequence[float]) -> Iterator[Finding]:
+def _noise(
+    subject: Measured, generator: torch.Generator, *, scale: Scale, sigmas: Sequence[float]
+) -> Iterator[Finding]:
     curve = perturbation_curve(
         subject.model, subject.loss, subject.data, sigmas, scale=scale, params=subject.params, generator=generator
     )
@@ -247,7 +249,7 @@ def _noise(subject: Subject, generator: torch.Generator, *, scale: Scale, sigmas
 
 
 def _worst(
-    subject: Subject, generator: torch.Generator, *, name: str, norm: Norm, radius: float, adaptive: bool = False
+    subject: Measured, generator: torch.Generator, *, name: str, norm: Norm, radius: float, adaptive: bool = False
 ) -> Iterator[Finding]:
     found = worst_case_sharpness(
         subject.model,
@@ -262,14 +264,14 @@ def _worst(
     yield name, found, f"lower bound, radius {radius:g}"
 
 
-def _pac_bayes(subject: Subject, generator: torch.Generator, *, name: str, scale: Scale) -> Iterator[Finding]:
+def _pac_bayes(subject: Measured, generator: torch.Generator, *, name: str, scale: Scale) -> Iterator[Finding]:
     found = pac_bayes_sigma(
         subject.model, subject.loss, subject.data, drop=DROP, scale=scale, params=subject.params, generator=generator
     )
     yield name, found, f"accuracy −{DROP:g}" + ("" if found.status == "ok" else ", not reached")
 
 
-def _relative_flatness(subject: Subject, generator: torch.Generator) -> Iterator[Finding]:
+def _relative_flatness(subject: Measured, generator: torch.Generator) -> Iterator[Finding]:
     found = relative_flatness(
         subject.model, subject.loss, subject.data, layer=subject.layer, probes=PROBES, generator=generator
     )
@@ -284,11 +286,11 @@ def _joined(*notes: str) -> str:
     return ", ".join(filter(None, notes))
 
 
-def _row(one: Finding, other: Finding | None) -> Row:
+def _row(one: Finding, other: Finding | None) -> CardRow:
     name, found, note = one
     again = None if other is None else other[1].value
     invariant = None if again is None else not _differs(found.value, again)
-    return Row(name, found.value, found.lower, found.upper, invariant, again, note)
+    return CardRow(name, found.value, found.lower, found.upper, invariant, again, note)
 
 
 def _differs(value: float, again: float) -> bool:
@@ -298,7 +300,7 @@ def _differs(value: float, again: float) -> bool:
     return abs(again - value) > MOVED * abs(value)
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: CardRow) -> tuple[str, ...]:
     verdict = {True: "same", False: "moved", None: ""}[row.invariant]
     again = "" if row.rescaled_value is None else f"{row.rescaled_value:.4g}"
     note = "; ".join(each for each in (verdict, row.note) if each)

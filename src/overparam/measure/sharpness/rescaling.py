@@ -17,15 +17,15 @@ from overparam.measure.problem.examples import cast
 from overparam.measure.problem.opening import opened
 from overparam.measure.problem.problem import Data
 
-Model = TypeVar("Model", bound=nn.Module)
-Named = tuple[str, nn.Module]
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
+NamedModule = tuple[str, nn.Module]
 ABSORBING = (nn.Linear, _ConvNd)
 SCALABLE = (*ABSORBING, _BatchNorm)
 TOLERANCE = {torch.float64: 1e-8}  # change of the outputs, relative to the largest one
 TOLERANCE_ELSE = 1e-4
 
 
-def rescaled(model: Model, data: Data, *, factor: float = 4.0) -> tuple[Model, list[tuple[str, str]]]:
+def rescaled(model: AnyModule, data: Data, *, factor: float = 4.0) -> tuple[AnyModule, list[tuple[str, str]]]:
     """A copy with the same outputs and other weights, and the names of the pairs of modules that were scaled.
 
     For each Linear, Conv or BatchNorm module, in the order of the model, weight and bias are multiplied by a and the
@@ -69,7 +69,7 @@ def _any_loss(outputs: Tensor, _: Tensor) -> Tensor:
     return outputs.flatten(1).sum(1) if outputs.ndim > 1 else outputs
 
 
-def _candidates(model: nn.Module) -> Iterator[tuple[Named, Named]]:
+def _candidates(model: nn.Module) -> Iterator[tuple[NamedModule, NamedModule]]:
     """Each module that can be scaled, with the next one that can absorb the factor."""
     modules = [(name, m) for name, m in model.named_modules() if isinstance(m, SCALABLE) and "weight" in _own(m)]
     for i, first in enumerate(modules):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 from torch import nn
 
@@ -14,9 +14,7 @@ from overparam.measure.estimate import Estimate, mean_with_interval
 from overparam.measure.problem.opening import opened
 from overparam.measure.problem.problem import Data, Loss
 from overparam.measure.products.operators import Curvature, CurvatureOperator, Operator
-from overparam.measure.spectrum.lanczos import Krylov, refuse_asymmetric
-
-Floats = NDArray[np.float64]
+from overparam.measure.spectrum.lanczos import Floats, Krylov, refuse_asymmetric
 
 
 @dataclass(frozen=True)

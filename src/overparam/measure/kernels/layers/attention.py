@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Linear = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+AffineMap = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 def self_attention(
-    linear: Linear,
+    linear: AffineMap,
     query: Tensor,
     key: Tensor,
     value: Tensor,

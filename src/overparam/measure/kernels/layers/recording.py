@@ -25,7 +25,7 @@ from overparam.measure.kernels.layers.features import (
 
 _SCALING = (torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__)
 _COPYING = (torch.clone, Tensor.clone, Tensor.contiguous)
-Sizes = int | Sequence[int]
+PerAxis = int | Sequence[int]
 Inside = Callable[[Tensor], Tensor]
 
 
@@ -132,9 +132,9 @@ class Recorder(TorchFunctionMode):
         input: Tensor,
         weight: Tensor,
         bias: Tensor | None = None,
-        stride: Sizes = 1,
-        padding: Sizes | str = 0,
-        dilation: Sizes = 1,
+        stride: PerAxis = 1,
+        padding: PerAxis | str = 0,
+        dilation: PerAxis = 1,
         groups: int = 1,
     ) -> Tensor:
         y = F.conv2d(input, weight, bias, stride, padding, dilation, groups)
@@ -154,9 +154,9 @@ class Recorder(TorchFunctionMode):
         input: Tensor,
         weight: Tensor,
         bias: Tensor | None = None,
-        stride: Sizes = 1,
-        padding: Sizes | str = 0,
-        dilation: Sizes = 1,
+        stride: PerAxis = 1,
+        padding: PerAxis | str = 0,
+        dilation: PerAxis = 1,
         groups: int = 1,
     ) -> Tensor:
         """As a convolution of images one pixel high; the weight's scale is that of the view."""
@@ -263,9 +263,9 @@ _LAYERS: dict[Callable[..., Any], Callable[..., Any]] = {
 }
 
 
-def _pair(value: Sizes) -> tuple[int, int]:
+def _pair(value: PerAxis) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else (value[0], value[-1])
 
 
-def _last(value: Sizes) -> int:
+def _last(value: PerAxis) -> int:
     return value if isinstance(value, int) else value[-1]
