@@ -9,7 +9,7 @@ from overparam.claims.sample import level_text
 from overparam.foundations.environment import numeric
 from overparam.identity import RunId, run_id
 from overparam.lab.experiment import Experiment
-from overparam.probes.probe import Probe, probe_id
+from overparam.probes.measurement import measurement_of
 from overparam.probes.reading import Reading
 from overparam.runs.execution import Execution
 from overparam.runs.store import Store
@@ -44,39 +44,25 @@ def _metrics(item: Experiment) -> list[str]:
 
 def _measured(item: Experiment, cell: Cell, execution: Execution) -> dict[str, float | None]:
     """What the probes of a cell found at the end of its run; null where it is not measured."""
-    found: dict[str, float | None] = {"probe_seconds": 0.0}
-    store, identity = Store(execution.store), run_id(cell.spec)
+    found: dict[str, float | None] = {}
+    seconds, store, identity = 0.0, Store(execution.store), run_id(cell.spec)
     for probe in item.design.probes_of(cell):
-        if store.has_measurement(identity, probe_id(probe)):
-            record = store.measurement(identity, probe_id(probe))
-            found |= dict.fromkeys(probe.columns) | _converged(record["rows"], probe.columns)
-            found["probe_seconds"] = (found["probe_seconds"] or 0.0) + record["seconds"]
-    return found
-
-
-def _converged(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> dict[str, float | None]:
-    """Values at the end of a run; none where the run diverged or a solve did not converge."""
-    usable = rows and rows[-1].get("status") != "max_products"
-    return {name: rows[-1][name] for name in columns} if usable else {}
+        if (measured := measurement_of(store, identity, probe)) is not None:
+            last = measured.looks[-1:]  # none of a run that diverged
+            found |= last[0].numbers(probe.columns) if last else dict.fromkeys(probe.columns)
+            seconds += measured.seconds
+    return {**found, "probe_seconds": seconds}
 
 
 def readings_of(item: Experiment, execution: Execution) -> tuple[Reading, ...]:
-    """All measurements of an experiment's cells that are in the store."""
+    """All measurements of an experiment's cells that are in the store and have a look."""
+    store = Store(execution.store)
     return tuple(
-        Reading(cell.arm, level_text(cell.level), cell.seed, cell.spec, probe, tuple(rows))
+        Reading(cell.arm, level_text(cell.level), cell.seed, cell.spec, probe, tuple(x.to_json() for x in found.looks))
         for cell in item.cells
         for probe in item.design.probes_of(cell)
-        if (rows := rows_of_probe(cell.spec, probe, execution))
+        if (found := measurement_of(store, run_id(cell.spec), probe)) is not None and found.looks
     )
-
-
-def rows_of_probe(spec: RunSpec, probe: Probe, execution: Execution) -> list[dict[str, Any]]:
-    """What a probe found at each of its steps; empty if it was not taken or the run diverged."""
-    store, identity = Store(execution.store), run_id(spec)
-    if not store.has_measurement(identity, probe_id(probe)):
-        return []
-    rows: list[dict[str, Any]] = store.measurement(identity, probe_id(probe))["rows"]
-    return rows
 
 
 def _distinct(specs: Iterable[RunSpec]) -> Iterable[tuple[RunId, RunSpec]]:

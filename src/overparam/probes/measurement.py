@@ -1,10 +1,13 @@
 """What a probe found of a run, and with what it was computed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
 from overparam.foundations.json_values import finite
+from overparam.identity import RunId
+from overparam.probes.probe import Probe, probe_id
+from overparam.runs.store import Store
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,10 @@ class Look:
     def converged(self) -> bool:
         """Whether its numbers can be used: a solve that ran out of products has none."""
         return self.values.get("status") != "max_products"
+
+    def numbers(self, names: Iterable[str]) -> dict[str, float | None]:
+        """Its metrics of those names; no numbers if it did not converge."""
+        return {name: self.values[name] for name in names} if self.converged else dict.fromkeys(names)
 
     def to_json(self) -> dict[str, Any]:
         """One flat record."""
@@ -67,3 +74,15 @@ class Measurement:
         looks = tuple(Look.from_json(row) for row in record["rows"])
         rest = {name: record[name] for name in ("probe", "data_digest", "environment", "seconds")}
         return cls(looks=looks, mixed=tuple(record.get("mixed", ())), **rest)
+
+
+def measurement_of(store: Store, run_id: RunId, probe: Probe) -> Measurement | None:
+    """What the store holds of a probe on a run.
+
+    Raises:
+        StoreError: the file is damaged.
+    """
+    identity = probe_id(probe)
+    return (
+        Measurement.from_json(store.measurement(run_id, identity)) if store.has_measurement(run_id, identity) else None
+    )
