@@ -4,10 +4,10 @@ import shutil
 from pathlib import Path
 
 from overparam.data.check import dataset
+from overparam.data.readers.every import EMBEDDED
 from overparam.data.sources import LAYOUTS, Source, detect, folder_of
 from overparam.data.types import DataError
 from overparam.foundations.files import published, sync_all
-from overparam.specs.known_data import EMBEDDED
 
 
 def add(name: str, source: Path, data_dir: Path | None = None) -> Path:

@@ -8,7 +8,7 @@ import numpy as np
 
 from overparam.data.cache import DECODER_VERSION, decoded, fingerprint
 from overparam.data.corrupt import Indices, digest_noise, select_balanced, select_first, wrong_labels
-from overparam.data.readers import mnist1d
+from overparam.data.readers.every import EMBEDDED
 from overparam.data.sources import find, folder_of
 from overparam.data.types import Array, DataError, Dataset, Examples, Sizes, Split
 from overparam.identity import digest_text
@@ -50,8 +50,8 @@ def dataset_of(spec: DataSpec, data_dir: Path | None = None) -> Dataset:
 
 def _mark(spec: DataSpec, folder: Path) -> str:
     """Names the files of a data set as they are now, so that nothing kept in memory outlives them."""
-    if spec.name == "mnist1d":
-        return "generated"
+    if spec.name in EMBEDDED:
+        return "embedded"  # it comes with the package
     source = find(spec.name, folder)
     return fingerprint(source.name, source.files)
 
@@ -67,16 +67,15 @@ def _tick() -> int:
 
 
 def _dataset(spec: DataSpec, folder: Path, mark: str) -> Dataset:
-    if spec.name == "mnist1d":
-        num_train = mnist1d.NUM_TRAIN if spec.num_train is None else spec.num_train + spec.num_val
-        return _generated(max(mnist1d.NUM_TRAIN, num_train), max(mnist1d.NUM_TEST, spec.num_test or 0), spec.data_seed)
+    if spec.name in EMBEDDED:
+        return _embedded(spec.name, EMBEDDED[spec.name].sample(spec))
     return _decoded(spec.name, mark, folder)
 
 
 @lru_cache(maxsize=4)
-def _generated(num_train: int, num_test: int, data_seed: int) -> Dataset:
-    mark = digest_text(f"{DECODER_VERSION}|mnist1d|{num_train}|{num_test}|{data_seed}")
-    return decoded("mnist1d", mark, lambda: mnist1d.generate(num_train, num_test, data_seed))
+def _embedded(name: str, sample: tuple[int, ...]) -> Dataset:
+    mark = digest_text("|".join(map(str, (DECODER_VERSION, name, *sample))))
+    return decoded(name, mark, lambda: EMBEDDED[name].read(*sample))
 
 
 @lru_cache(maxsize=4)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from overparam.data.readers.arrays import read_npz
-from overparam.data.readers.digits import DIGITS_FILE, read_digits
+from overparam.data.readers.every import EMBEDDED
 from overparam.data.readers.folder import image_files, read_folder
 from overparam.data.readers.originals import read_cifar10, read_mnist
 from overparam.data.readers.parquet import is_jpeg, read_parquet
@@ -14,7 +14,6 @@ from overparam.data.types import Array, DataError
 from overparam.foundations import paths
 from overparam.foundations.words import closest
 from overparam.specs.data import DataSpec
-from overparam.specs.known_data import EMBEDDED
 
 LAYOUTS = (
     "{train,test}-*.parquet (Hugging Face layout), the original *-ubyte(.gz) or data_batch_*.bin files, one .npz file, "
@@ -38,13 +37,11 @@ def folder_of(data_dir: Path | None) -> Path:
 
 
 def find(name: str, folder: Path) -> Source:
-    """The source of a named data set.
+    """The source of a named data set that does not come with the package.
 
     Raises:
         DataError: nothing of that name is there, or its folder holds no known layout.
     """
-    if name == "digits":
-        return Source(name, "embedded", (DIGITS_FILE,), read_digits)
     home = folder / name
     if not home.is_dir():
         near = closest(name, [*EMBEDDED, *_names(folder)])
@@ -109,6 +106,6 @@ def _names(folder: Path) -> list[str]:
 def available(data_dir: Path | None = None) -> list[tuple[str, str, str]]:
     """Name, layout and place of every data set that can be used now."""
     folder = folder_of(data_dir)
-    embedded = [("digits", "8×8 images, 1,297 + 500", "embedded"), ("mnist1d", "signals, any size", "generated")]
+    embedded = [(each.name, each.described, each.origin) for each in EMBEDDED.values()]
     detected = [(name, detect(name, folder / name)) for name in _names(folder)]
-    return embedded + [(name, source.layout, str(folder / name)) for name, source in detected if source]
+    return [*embedded, *((name, source.layout, str(folder / name)) for name, source in detected if source)]

@@ -1,13 +1,16 @@
 """What a data set is, and what a run sees of it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from overparam.identity import digest_arrays
+from overparam.specs.data import DataSpec
 
 Array = NDArray[np.generic]
 
@@ -25,6 +28,20 @@ def unreadable(file: Path, error: OSError) -> DataError:
 def first_line(error: Exception) -> str:
     """What an error of another library says, in one line."""
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A data set that comes with the package, and how `data list` describes it.
+
+    `sample` says what its content depends on, of a spec; `read` makes that content.
+    """
+
+    name: str
+    described: str
+    origin: Literal["embedded", "generated"]
+    sample: Callable[[DataSpec], tuple[int, ...]]
+    read: Callable[..., dict[str, Array]]
 
 
 @dataclass(frozen=True)

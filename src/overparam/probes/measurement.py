@@ -83,6 +83,6 @@ def measurement_of(store: Store, run_id: RunId, probe: Probe) -> Measurement | N
         StoreError: the file is damaged.
     """
     identity = probe_id(probe)
-    return (
-        Measurement.from_json(store.measurement(run_id, identity)) if store.has_measurement(run_id, identity) else None
-    )
+    if not store.has_measurement(run_id, identity):
+        return None
+    return Measurement.from_json(store.measurement(run_id, identity))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from overparam.data.types import Array
+from overparam.data.types import Array, Embedded
 
 DIGITS_FILE = Path(__file__).with_name("digits.npz")
 TEST_PER_CLASS = 50
@@ -21,3 +21,12 @@ def read_digits() -> dict[str, Array]:
     test = np.sort(np.concatenate([np.flatnonzero(labels == k)[-TEST_PER_CLASS:] for k in range(10)]))
     train = np.setdiff1d(np.arange(len(labels)), test)
     return {"train_x": x[train], "train_y": labels[train], "test_x": x[test], "test_y": labels[test]}
+
+
+DIGITS = Embedded(
+    name="digits",
+    described="8×8 images, 1,297 + 500",
+    origin="embedded",
+    sample=lambda spec: (),
+    read=read_digits,
+)

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from overparam.data.types import Array
+from overparam.data.types import Array, Embedded
 from overparam.foundations.keys import key
+from overparam.specs.data import DataSpec
 
 Signal = NDArray[np.float64]
 
@@ -54,6 +55,12 @@ def generate(num_train: int, num_test: int, data_seed: int) -> dict[str, Array]:
     return {"train_x": x[train], "train_y": labels[train], "test_x": x[test], "test_y": labels[test]}
 
 
+def sample(spec: DataSpec) -> tuple[int, int, int]:
+    """The smallest sample of at least the published size that holds what a spec asks for."""
+    num_train = NUM_TRAIN if spec.num_train is None else spec.num_train + spec.num_val
+    return max(NUM_TRAIN, num_train), max(NUM_TEST, spec.num_test or 0), spec.data_seed
+
+
 def _sample(count: int, seed: int) -> tuple[Signal, NDArray[np.int64]]:
     """Equal numbers of each shape, shuffled and cut to the count."""
     draws = np.random.RandomState(seed)
@@ -91,3 +98,12 @@ def _signal(shape: Signal, draws: "np.random.RandomState") -> Signal:
 def _resample(x: Signal, length: int) -> Signal:
     """Linear interpolation at equally spaced points."""
     return np.interp(np.linspace(0, 1, length), np.linspace(0, 1, len(x)), x)
+
+
+MNIST1D = Embedded(
+    name="mnist1d",
+    described="signals, any size",
+    origin="generated",
+    sample=sample,
+    read=generate,
+)
