@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import PositiveFloat, model_validator
 
-from overparam.claims.estimand import Estimand, Peak
+from overparam.claims.estimand import AnyEstimand, Peak
 from overparam.identity import Spec
 
 
@@ -19,7 +19,7 @@ class Claim(Spec):
 
     name: str
     sentence: str
-    estimand: Estimand
+    estimand: AnyEstimand
     test: Literal["superiority", "equivalence", "noninferiority"]
     direction: Literal["greater", "less"] = "greater"
     null: float = 0.0

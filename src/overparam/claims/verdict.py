@@ -21,7 +21,7 @@ import polars as pl
 
 from overparam.claims.claim import Claim
 from overparam.claims.comparisons import Direction, effect_size, holm, no_spread, paired_t, sign_flip, tost, welch
-from overparam.claims.estimand import Concordance, Difference, Every, Mean, Peak, PeakPlace, PerSeed, least_levels
+from overparam.claims.estimand import Concordance, Difference, Every, Mean, Peak, PeakPlace, PerSeed
 from overparam.claims.intervals import Interval, bca_interval, sampling_error, t_interval
 from overparam.claims.power import seeds_needed
 from overparam.claims.sample import Sample, failure_rates, rows_of, sample
@@ -299,7 +299,7 @@ def _obstacle(estimand: PerSeed, found: Sample) -> str | None:
 
 def _undefined(estimand: PerSeed, found: Sample) -> str:
     """Why seeds have no value although all their runs ended well and were measured."""
-    levels, least = len(found.statuses), least_levels(estimand)
+    levels, least = len(found.statuses), estimand.least_levels
     if levels < least:
         return f"the runs are of {levels} level{'s' if levels > 1 else ''}; at least {least} are needed"
     share = f"{found.undefined} of {len(found.values) + found.undefined} seeds"

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import polars as pl
 
 from overparam.claims.correlations import Correlation, correlations
-from overparam.claims.estimand import Concordance, pointed_at
+from overparam.claims.estimand import Concordance
 from overparam.foundations.json_values import finite
 from overparam.probes.reading import Reading
 from overparam.studies.study import Design
@@ -39,6 +39,6 @@ def claimed_arms(design: Design) -> tuple[str, ...]:
     first: list[str] = []
     others: list[str] = []
     for claim in design.claims:
-        points, arms, _ = pointed_at(claim.estimand)
+        points, arms = claim.estimand.points, claim.estimand.arms
         (first if isinstance(claim.estimand, Concordance) else others).extend([*arms, *(point.arm for point in points)])
     return tuple(dict.fromkeys(first + others))

@@ -3,7 +3,7 @@
 import math
 import re
 
-from overparam.claims.estimand import Concordance, Difference, Estimand, Every, Mean, Peak, PeakPlace, Slope
+from overparam.claims.estimand import AnyEstimand, Concordance, Difference, Every, Mean, Peak, PeakPlace, Slope
 
 # "points", "loss", "plain", these also "per doubling"; "factor", "exponent", "doublings", "Kendall's τ"; of a mean "%",
 # "mean loss" and "mean"
@@ -49,7 +49,7 @@ def plain(value: float | None, digits: int = 3) -> str:
     return "–" if _absent(value) else f"{value:.{digits}g}".replace("-", "−")
 
 
-def unit(estimand: Estimand) -> Unit:
+def unit(estimand: AnyEstimand) -> Unit:
     """What an effect is counted in.
 
     >>> unit(Slope(metric="test_accuracy", arm="a"))
@@ -86,7 +86,7 @@ def _of_mean(metric: str) -> Unit:
     return "points" if metric == "gap" else mean
 
 
-def averaged(estimand: Estimand) -> str:
+def averaged(estimand: AnyEstimand) -> str:
     """Whose mean over seeds an interval is of.
 
     >>> averaged(Slope(metric="loss", arm="a", scale="log"))

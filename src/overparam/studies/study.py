@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from overparam.claims.claim import Claim
-from overparam.claims.estimand import Metric, PeakPlace, Slope, least_levels, level_text, pointed_at
+from overparam.claims.estimand import Metric, Slope, level_text
 from overparam.identity import Spec
 from overparam.probes.every import AnyProbe
 from overparam.probes.probe import Probe
@@ -127,12 +127,11 @@ class Design(Spec):
         cells = {(arm.name, level.level) for arm in self.arms for level in arm.levels}
         arms = {arm.name for arm in self.arms}
         for claim in self.claims:
-            points, named, metrics = pointed_at(claim.estimand)
-            missing = [f"{p}" for p in points if (p.arm, p.level) not in cells]
-            missing += [f'arm "{name}"' for name in named if name not in arms]
+            missing = [f"{p}" for p in claim.estimand.points if (p.arm, p.level) not in cells]
+            missing += [f'arm "{name}"' for name in claim.estimand.arms if name not in arms]
             if missing:
                 raise ValueError(f"claim {claim.name} points at {missing[0]}, which no arm has")
-            self._refuse_unknown(f"claim {claim.name}", metrics)
+            self._refuse_unknown(f"claim {claim.name}", claim.estimand.metrics)
         if sum(claim.confirmatory for claim in self.claims) > 6:
             raise ValueError("at most six confirmatory claims per study")
         return self
@@ -141,10 +140,9 @@ class Design(Spec):
     def _logarithms_have_positive_levels(self) -> "Design":
         levels = {arm.name: [each.level for each in arm.levels] for arm in self.arms}
         for claim in self.claims:
-            match claim.estimand:
-                case Slope(arm=arm, levels=None) | PeakPlace(arm=arm):
-                    if refused := [x for x in levels[arm] if not isinstance(x, str) and x <= 0]:
-                        raise ValueError(_no_logarithm(claim, arm, refused[0]))
+            for arm in claim.estimand.arms if claim.estimand.logarithmic_levels else ():
+                if refused := [x for x in levels[arm] if not isinstance(x, str) and x <= 0]:
+                    raise ValueError(_no_logarithm(claim, arm, refused[0]))
         return self
 
     @model_validator(mode="after")
@@ -152,8 +150,8 @@ class Design(Spec):
         """Levels that are names have no order, so that nothing could ever be said along them."""
         arms = {arm.name: arm.levels for arm in self.arms}
         for claim in self.claims:
-            least = least_levels(claim.estimand)
-            for name in pointed_at(claim.estimand)[1]:
+            least = claim.estimand.least_levels
+            for name in claim.estimand.arms:
                 if sum(not isinstance(each.level, str) for each in arms[name]) < least:
                     raise ValueError(_too_few_numbers(claim, name, [level_text(x.level) for x in arms[name]], least))
         return self
@@ -195,8 +193,7 @@ class Design(Spec):
 
     def seeds_of(self, claim: Claim) -> int:
         """How many seeds every arm has that a claim points at."""
-        points, named, _ = pointed_at(claim.estimand)
-        arms = {*named, *(point.arm for point in points)}
+        arms = {*claim.estimand.arms, *(point.arm for point in claim.estimand.points)}
         return min(len(self.seeds[: arm.num_seeds]) for arm in self.arms if arm.name in arms)
 
     def _seeded(self, seed: int) -> Callable[[RunSpec], RunSpec]:

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from statistics import linear_regression
 
 from overparam.claims.claim import Claim
-from overparam.claims.estimand import Estimand, Peak, PeakPlace, Slope
+from overparam.claims.estimand import AnyEstimand, Peak, PeakPlace, Slope
 
 PUBLISHED, CLEAN, NOISY, EQUAL_LOSS, CNN_ARM = "published", "clean", "noisy", "equal_loss", "cnn"
 PUBLISHED_CNN = "published_cnn"
@@ -50,7 +50,7 @@ def _published(comparable: bool) -> tuple[Claim, ...]:
     return (keeps_falling,)
 
 
-def _peak(name: str, sentence: str, estimand: Estimand, margin: float, confirmatory: bool = True) -> Claim:
+def _peak(name: str, sentence: str, estimand: AnyEstimand, margin: float, confirmatory: bool = True) -> Claim:
     return Claim(
         name=name,
         sentence=sentence,
