@@ -11,7 +11,7 @@ import tempfile
 import time
 
 from overparam import run
-from overparam.lab.laboratory import default_workers
+from overparam.lab.schedule import default_workers
 from overparam.studies.double_descent.claims import CLEAN, NOISY
 from overparam.studies.double_descent.designs import DESIGNS
 from timing import environment

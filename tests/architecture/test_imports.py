@@ -77,3 +77,30 @@ def test_no_submodule_shares_a_name_with_a_public_function() -> None:
     public = set(getattr(overparam, "__all__", ()))
     functions = {name for name in public if not isinstance(getattr(overparam, name), type(sys))}
     assert modules & functions == set()
+
+
+def test_help_loads_nothing_that_computes() -> None:
+    code = """
+import sys
+from typer.testing import CliRunner
+from overparam.cli.app import app
+assert CliRunner().invoke(app, ["--help"]).exit_code == 0
+heavy = "numpy", "polars", "matplotlib", "scipy", "torch", "overparam.studies", "overparam.lab"
+print(*(name for name in heavy if name in sys.modules))
+"""
+    assert python(code) == ""
+
+
+def test_listing_studies_makes_no_design() -> None:
+    code = """
+import gc
+from overparam.cli.studies import list_studies
+from overparam.studies.catalogue import STUDIES
+from overparam.studies.study import Design
+list_studies()
+print(sum(isinstance(each, Design) for each in gc.get_objects()))
+STUDIES["ntk_regime"].designs["smoke"]
+print(sum(isinstance(each, Design) for each in gc.get_objects()))
+"""
+    listed = python(code).splitlines()
+    assert listed[-2:] == ["0", "1"] and sum("(presets: smoke, laptop, overnight, paper)" in x for x in listed) == 5

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from overparam.cli.choice import Chosen, remembered
+from overparam.cli.options import Stored
 from overparam.lab.request import Request, python_call, without_store
 
 
 def last(store: Path, preset: str | None = None) -> Chosen:
-    return remembered(None, preset, None, None, None, store, None)
+    return remembered(Stored(preset=preset, store=store))
 
 
 @pytest.mark.parametrize("option", ["--store /machine/runs", "--store=/machine/runs"])

@@ -1,5 +1,6 @@
 """Studies: claims point at cells that exist, and cells are the product of arms, levels and seeds."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from overparam.claims.estimand import Concordance, Difference, Every, Mean, Peak
 from overparam.identity import run_id
 from overparam.specs import MLP, SGD, DataSpec, RunSpec, TrainSpec
 from overparam.studies.catalogue import STUDIES
-from overparam.studies.study import Arm, Design, Level, Panel
+from overparam.studies.study import Arm, Design, Designs, Level, Panel, Study
 
 
 def spec(batch_size: int) -> RunSpec:
@@ -193,3 +194,43 @@ def test_at_most_six_claims_are_confirmatory() -> None:
 def test_margins_and_spreads_are_positive(field: str) -> None:
     with pytest.raises(ValidationError, match="greater than 0"):
         Claim.model_validate(claim().model_dump() | {field: 0.0})
+
+
+def study_of(designs: Any) -> Study:
+    return Study(name="s", title="S", question="?", background="", factor="batch size", designs=designs)
+
+
+def test_designs_are_made_once_and_only_when_looked_up() -> None:
+    made: list[str] = []
+
+    def maker(preset: str) -> Any:
+        def make() -> Design:
+            made.append(preset)
+            return design()
+
+        return make
+
+    study = study_of(Designs({"smoke": maker("smoke"), "paper": maker("paper")}))
+    assert list(study.designs) == ["smoke", "paper"] and "laptop" not in study.designs and made == []
+    assert study.designs["smoke"] is study.designs["smoke"] and made == ["smoke"]
+    assert study.model_copy(update={"title": "T"}).designs["smoke"] is study.designs["smoke"]
+    assert [each for _, each in study.designs.items()] == [design(), design()] and made == ["smoke", "paper"]
+
+
+def test_designs_made_later_are_the_same_study() -> None:
+    given, later = study_of({"smoke": design()}), study_of(Designs({"smoke": design}))
+    assert given == later and later == given and hash(given) == hash(later)
+    assert given.model_dump() == later.model_dump() and given.model_dump_json() == later.model_dump_json()
+    assert copy.deepcopy(later) == given == Study.model_validate(later.model_dump())
+
+
+def test_designs_that_are_given_are_checked() -> None:
+    with pytest.raises(ValidationError, match="designs.huge"):
+        study_of({"huge": design()})
+    with pytest.raises(ValidationError, match="designs.smoke"):
+        study_of({"smoke": "nothing"})
+
+
+def test_the_catalogue_names_its_studies() -> None:
+    assert [study.name for study in STUDIES.values()] == list(STUDIES)
+    assert all(list(study.designs) == ["smoke", "laptop", "overnight", "paper"] for study in STUDIES.values())

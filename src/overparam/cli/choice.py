@@ -2,18 +2,22 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from overparam.cli.options import Asked, Stored
 from overparam.cli.tables import command_line
 from overparam.lab.experiment import Experiment, experiment
-from overparam.lab.laboratory import default_workers
 from overparam.lab.plan import Plan, plan_of
 from overparam.lab.request import Request, run_command, without_store
-from overparam.lab.results import Results
+from overparam.lab.schedule import default_workers
 from overparam.runs.execution import Execution
 from overparam.runs.store import StoreError
 from overparam.specs.assignments import parse_assignments
 from overparam.specs.overrides import yaml_overrides
 from overparam.studies.catalogue import STUDIES
+
+if TYPE_CHECKING:
+    from overparam.lab.results import Results
 
 
 @dataclass(frozen=True)
@@ -30,11 +34,61 @@ class Chosen:
         return plan_of(self.experiments, self.execution)
 
     @property
-    def results(self) -> Results:
+    def results(self) -> "Results":
+        """What the store holds of it now."""
+        from overparam.lab.results import Results  # draws figures, which no plan needs
+
         return Results(self.experiments, self.execution, without_store(self.request.command))
 
 
-def choose(
+def chosen_of(asked: Asked) -> Chosen:
+    """What `run` and `plan` are asked for."""
+    return _choose(_request(asked), asked.store, asked.workers, asked.device, asked.allow_mixed)
+
+
+def remembered(stored: Stored) -> Chosen:
+    """What was last run in the store, with what the options name instead.
+
+    A study or a preset that is named comes without the overrides and seeds of what was last run.
+    """
+    if not stored.store.is_dir():
+        raise ValueError(f"there are no runs in {stored.store}; name their directory with --store")
+    given, named = _request(stored), bool(stored.names or stored.preset)
+    try:
+        last = Request.load(stored.store)
+    except StoreError:
+        if not named:
+            raise
+        last = given
+    kept = {
+        "studies": given.studies if stored.names else last.studies,
+        "preset": stored.preset or last.preset,
+        "overrides": given.overrides if named else given.overrides or last.overrides,
+        "seeds": given.seeds if named else given.seeds or last.seeds,
+        "data_dir": given.data_dir or last.data_dir,
+    }
+    request = last.model_copy(update=kept)
+    changed = request != last or last is given
+    return _choose(request.model_copy(update={"command": run_command(request)}) if changed else request, stored.store)
+
+
+def _request(options: Asked | Stored) -> Request:
+    """The request that options describe; a field given by --set overrides the same field of the file."""
+    given = tuple(options.sets or ())
+    ours = {path for path, _ in parse_assignments(given)}
+    fields = yaml_overrides(options.config) if options.config else ()
+    theirs = [text for text in fields if text.partition("=")[0] not in ours]
+    return Request(
+        studies=tuple(dict.fromkeys(options.names or STUDIES)),
+        preset=options.preset or "smoke",
+        seeds=options.seeds,
+        overrides=(*theirs, *given),
+        data_dir=str(options.data_dir.resolve()) if options.data_dir else None,
+        command=command_line(),
+    )
+
+
+def _choose(
     request: Request, store: Path, workers: int | None = None, device: str = "auto", allow_mixed: bool = False
 ) -> Chosen:
     """Request → experiments and how to carry them out; nothing is computed and nothing is written."""
@@ -47,61 +101,3 @@ def choose(
         for name in request.studies
     )
     return Chosen(request, items, execution, workers or default_workers())
-
-
-def asked(
-    names: list[str] | None,
-    preset: str,
-    sets: list[str] | None,
-    config: Path | None,
-    seeds: int | None,
-    data_dir: Path | None,
-) -> Request:
-    """The request that options describe; a field given by --set overrides the same field of the file."""
-    given = tuple(sets or ())
-    ours = {path for path, _ in parse_assignments(given)}
-    theirs = [text for text in (yaml_overrides(config) if config else ()) if text.partition("=")[0] not in ours]
-    chosen = tuple(dict.fromkeys(names or STUDIES))
-    folder = str(data_dir.resolve()) if data_dir else None
-    return Request(
-        studies=chosen,
-        preset=preset,
-        seeds=seeds,
-        overrides=(*theirs, *given),
-        data_dir=folder,
-        command=command_line(),
-    )
-
-
-def remembered(
-    names: list[str] | None,
-    preset: str | None,
-    sets: list[str] | None,
-    config: Path | None,
-    seeds: int | None,
-    store: Path,
-    data_dir: Path | None,
-) -> Chosen:
-    """What was last run in the store, with what the options name instead.
-
-    A study or a preset that is named comes without the overrides and seeds of what was last run.
-    """
-    if not store.is_dir():
-        raise ValueError(f"there are no runs in {store}; name their directory with --store")
-    given = asked(names, preset or "smoke", sets, config, seeds, data_dir)
-    try:
-        last = Request.load(store)
-    except StoreError:
-        if not (names or preset):
-            raise
-        last = given
-    kept = {
-        "studies": given.studies if names else last.studies,
-        "preset": preset or last.preset,
-        "overrides": given.overrides if names or preset else given.overrides or last.overrides,
-        "seeds": seeds if names or preset else seeds or last.seeds,
-        "data_dir": given.data_dir or last.data_dir,
-    }
-    request = last.model_copy(update=kept)
-    changed = request != last or last is given
-    return choose(request.model_copy(update={"command": run_command(request)}) if changed else request, store)

@@ -2,14 +2,15 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
-from overparam.claims.sample import level_text
+from overparam.claims.estimand import level_text
 from overparam.foundations.words import nearest
 from overparam.specs import RunSpec
 from overparam.specs.assignments import Assignment, OverrideError, parse_assignments
 from overparam.specs.overrides import applies, apply, value_at
 from overparam.studies.catalogue import STUDIES
-from overparam.studies.study import Arm, Cell, Design, Level, Preset, Study
+from overparam.studies.study import Arm, Cell, Design, Designs, Level, Preset, Study
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,15 @@ def of_design(study: Study, preset: Preset, design: Design, overrides: Sequence[
         ValueError: an assignment is wrong, no run uses it, or it would change what the study compares.
     """
     changed = overridden(design, overrides, study.name)
-    study = study.model_copy(update={"designs": {**study.designs, preset: changed}})
+    designs = {name: partial(study.designs.__getitem__, name) for name in study.designs}  # the others as they were
+    study = study.model_copy(update={"designs": Designs({**designs, preset: lambda: changed})})
     return Experiment(study, preset, design, changed, tuple(changed.cells()), tuple(overrides))
 
 
 def overridden(design: Design, overrides: Sequence[str], study: str) -> Design:
     """The design with assignments applied to its levels, or every error at once."""
+    if not overrides:
+        return design
     assignments = parse_assignments(overrides)
     places = [(arm, level) for arm in design.arms for level in arm.levels]
     unused = [a for a in assignments if not any(_uses(level, a, assignments) for _, level in places)]
@@ -94,7 +98,7 @@ def overridden(design: Design, overrides: Sequence[str], study: str) -> Design:
     if problems:
         raise OverrideError(problem + "".join(where if len(where) == 1 else ()) for problem, where in problems.items())
     arms = (arm.model_copy(update={"levels": tuple(changed[arm.name])}) for arm in design.arms)
-    claims = (claim.model_copy(update={"comparable": claim.comparable and not overrides}) for claim in design.claims)
+    claims = (claim.model_copy(update={"comparable": False}) for claim in design.claims)
     return design.model_copy(update={"arms": tuple(arms), "claims": tuple(claims)})
 
 

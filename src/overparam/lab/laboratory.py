@@ -1,7 +1,6 @@
 """Plan, carry out, judge and report: what a Python caller and the command line both use."""
 
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from overparam.lab.experiment import Experiment, experiment, of_design, of_specs
 from overparam.lab.plan import Plan, cost_of, plan_of
 from overparam.lab.request import Request, python_call
 from overparam.lab.results import Results, RunsFailed
-from overparam.lab.schedule import Progress, Scheduler, Swept
+from overparam.lab.schedule import Progress, Scheduler, Swept, default_workers
 from overparam.report.written import stem
 from overparam.runs.execution import Execution
 from overparam.specs import RunSpec
@@ -89,11 +88,6 @@ def run(
         counts = f"{len(swept.failures)} of {len(plan.runs)} runs failed"
         raise RunsFailed(f"{counts}, the others are kept: {lines}", results)
     return results
-
-
-def default_workers() -> int:
-    """One worker per core."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _remember(studies: Sequence[str], preset: Preset, overrides: tuple[str, ...], execution: Execution) -> str:

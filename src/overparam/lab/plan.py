@@ -7,7 +7,7 @@ from functools import cached_property
 from overparam.data.types import DataError
 from overparam.identity import RunId, run_id
 from overparam.lab.backends.jobs import Job
-from overparam.lab.costs import CostModel
+from overparam.lab.costs import CostModel, Throughput
 from overparam.lab.experiment import Experiment
 from overparam.probes.probe import Probe, probe_id
 from overparam.runs.checks import refuse_unsupported
@@ -129,6 +129,13 @@ def cost_of(
                 raise
             found[identity] = 0.0
     return found
+
+
+def timed(spec: RunSpec, execution: Execution) -> Throughput:
+    """What steps and evaluations of a run take on this machine; torch is loaded only where something is timed."""
+    from overparam.lab.throughput import measured_throughput
+
+    return measured_throughput(spec, execution)
 
 
 def _cost(run: Planned, share: float, costs: CostModel) -> float:

@@ -1,5 +1,6 @@
 """Plan (what is missing, parents first, what it costs) and carry out, on any backend."""
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -31,6 +32,11 @@ class Swept:
     finished: int
     failures: Mapping[RunId, str]
     interrupted: bool
+
+
+def default_workers() -> int:
+    """One worker per core."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

@@ -1,9 +1,19 @@
 """What a study is: a question, arms of runs, claims fixed before the runs, and a budget, per preset."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    ValidatorFunctionWrapHandler,
+    WrapSerializer,
+    WrapValidator,
+    model_validator,
+)
 
 from overparam.claims.claim import Claim
 from overparam.claims.estimand import Metric, Slope, level_text
@@ -217,6 +227,36 @@ class Design(Spec):
         )
 
 
+class Designs(Mapping[Preset, Design]):
+    """Designs by preset, each made when it is first looked up: a command is about one preset of some studies."""
+
+    def __init__(self, makers: Mapping[Preset, Callable[[], Design]]) -> None:
+        self._makers = {preset: cache(make) for preset, make in makers.items()}
+
+    def __getitem__(self, preset: Preset) -> Design:
+        return self._makers[preset]()
+
+    def __iter__(self) -> Iterator[Preset]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
+
+    def __repr__(self) -> str:
+        return f"Designs({', '.join(self)})"
+
+    def __reduce__(self) -> tuple[type, tuple[dict[Preset, Design]]]:
+        return dict, (dict(self),)  # a copy for another process has them all
+
+
+def _checked_unless_lazy(designs: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    return designs if isinstance(designs, Designs) else validate(designs)
+
+
+def _all_made(designs: Mapping[Preset, Design], serialize: SerializerFunctionWrapHandler) -> Any:
+    return serialize(dict(designs))
+
+
 class Study(Spec):
     """A question and how it is answered at each preset, beside a theory that the report can draw."""
 
@@ -225,5 +265,5 @@ class Study(Spec):
     question: str
     background: str
     factor: str
-    designs: dict[Preset, Design]
+    designs: Annotated[Mapping[Preset, Design], WrapValidator(_checked_unless_lazy), WrapSerializer(_all_made)]
     theory: Literal["least_squares"] | None = None

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from overparam.specs import CNN, MLP, DataSpec
 from overparam.studies.batch_size.arms import equal_epochs, equal_loss, equal_steps, full_batch, linear_lr, sgd
 from overparam.studies.batch_size.claims import claims
-from overparam.studies.study import Design, Level, Preset
+from overparam.studies.study import Design, Designs, Level
 
 PAPER_LR: Mapping[int, float] = {32: 0.005, 64: 0.0075, 128: 0.01, 256: 0.02, 512: 0.04, 1024: 0.08, 2048: 0.1}
 SMOKE_LR: Mapping[int, float] = {8: 0.01, 32: 0.02, 128: 0.04, 1297: 0.1}
@@ -85,9 +85,11 @@ def _paper() -> Design:
     )
 
 
-DESIGNS: dict[Preset, Design] = {
-    "smoke": _smoke(),
-    "laptop": _laptop(),
-    "overnight": _overnight(),
-    "paper": _paper(),
-}
+DESIGNS = Designs(
+    {
+        "smoke": _smoke,
+        "laptop": _laptop,
+        "overnight": _overnight,
+        "paper": _paper,
+    }
+)

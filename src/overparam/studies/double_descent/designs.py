@@ -20,7 +20,7 @@ from overparam.studies.double_descent.arms import (
 )
 from overparam.studies.double_descent.claims import CLEAN, EQUAL_LOSS, NOISY, PUBLISHED_CNN, claims
 from overparam.studies.double_descent.grid import MNIST1D_THRESHOLD, SMOKE_THRESHOLD, around, width_of
-from overparam.studies.study import Arm, Design, Level, Panel, Preset, Probing
+from overparam.studies.study import Arm, Design, Designs, Level, Panel, Probing
 
 SIGNAL_LENGTH, CLASSES = 40, 10
 OF_NOISY = {
@@ -126,9 +126,11 @@ def _paper() -> Design:
     return _design((published(), cnn), 1000, None, 5, "MNIST and CIFAR-10, the paper's protocol.", N_SIGNALS)
 
 
-DESIGNS: dict[Preset, Design] = {
-    "smoke": _smoke(),
-    "laptop": _laptop(),
-    "overnight": _overnight(),
-    "paper": _paper(),
-}
+DESIGNS = Designs(
+    {
+        "smoke": _smoke,
+        "laptop": _laptop,
+        "overnight": _overnight,
+        "paper": _paper,
+    }
+)

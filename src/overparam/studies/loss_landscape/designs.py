@@ -9,7 +9,7 @@ from overparam.probes.weight_noise import WeightNoise
 from overparam.probes.worst_case import WorstCase
 from overparam.studies.batch_size.designs import DESIGNS as BATCH_SIZE
 from overparam.studies.loss_landscape.claims import ADAPTIVE_SIGMA, SIGMAS, claims
-from overparam.studies.study import Design, Preset, Probing
+from overparam.studies.study import Design, Designs, Preset, Probing
 
 PAPER_SIGMAS = (0.0005, 0.001, *SIGMAS, 0.05)
 ALONG = (0.0, 0.05, 0.15, 0.35, 0.6, 0.85, 1.0)
@@ -55,9 +55,11 @@ def _design(preset: Preset, small: int, large: int, n: int, budget: float | None
     )
 
 
-DESIGNS: dict[Preset, Design] = {
-    "smoke": _design("smoke", 8, 128, 200, 50.0),
-    "laptop": _design("laptop", 32, 1024, 1000, 3000.0),
-    "overnight": _design("overnight", 32, 1024, 1000, None, everything=True),
-    "paper": _design("paper", 32, 1024, 1000, None, everything=True),
-}
+DESIGNS = Designs(
+    {
+        "smoke": lambda: _design("smoke", 8, 128, 200, 50.0),
+        "laptop": lambda: _design("laptop", 32, 1024, 1000, 3000.0),
+        "overnight": lambda: _design("overnight", 32, 1024, 1000, None, everything=True),
+        "paper": lambda: _design("paper", 32, 1024, 1000, None, everything=True),
+    }
+)

@@ -21,7 +21,7 @@ from overparam.studies.lottery_ticket.arms import (
 )
 from overparam.studies.lottery_ticket.claims import beats_every_control, described, published_claims, transferred
 from overparam.studies.lottery_ticket.rates import RATES, tuned
-from overparam.studies.study import Arm, Design, Preset, Probing
+from overparam.studies.study import Arm, Design, Designs, Probing
 
 PERCENTS = (100, 70, 50, 30, 20, 10, 5)
 LENET_ROUNDS = 20
@@ -188,9 +188,11 @@ def _paper() -> Design:
     )
 
 
-DESIGNS: dict[Preset, Design] = {
-    "smoke": _smoke(),
-    "laptop": _laptop(),
-    "overnight": _overnight(),
-    "paper": _paper(),
-}
+DESIGNS = Designs(
+    {
+        "smoke": _smoke,
+        "laptop": _laptop,
+        "overnight": _overnight,
+        "paper": _paper,
+    }
+)

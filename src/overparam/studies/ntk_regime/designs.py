@@ -10,7 +10,7 @@ from overparam.probes.taylor_error import TaylorError
 from overparam.probes.trace_regression import TraceRegression
 from overparam.specs import MLP, SGD, DataSpec, RunSpec, TrainSpec
 from overparam.studies.ntk_regime.claims import STANDARD, THEORY, claims
-from overparam.studies.study import Arm, Design, Level, Panel, Preset, Probing
+from overparam.studies.study import Arm, Design, Designs, Level, Panel, Probing
 
 ALONG = (0.01, 0.03, 0.1, 0.3, 1.0)
 FIRST_5000 = DataSpec(name="mnist", num_train=5000, subset="first")
@@ -107,9 +107,11 @@ def _mnist(widths: tuple[int, ...], theory_widths: tuple[int, ...], budget: floa
     )
 
 
-DESIGNS: dict[Preset, Design] = {
-    "smoke": _smoke(),
-    "laptop": _mnist(WIDTHS, WIDTHS[:-1], 2400.0),
-    "overnight": _mnist((*WIDTHS, 4096), (*WIDTHS, 4096), None),
-    "paper": _mnist((*WIDTHS, 4096), (*WIDTHS, 4096), None),
-}
+DESIGNS = Designs(
+    {
+        "smoke": _smoke,
+        "laptop": lambda: _mnist(WIDTHS, WIDTHS[:-1], 2400.0),
+        "overnight": lambda: _mnist((*WIDTHS, 4096), (*WIDTHS, 4096), None),
+        "paper": lambda: _mnist((*WIDTHS, 4096), (*WIDTHS, 4096), None),
+    }
+)
