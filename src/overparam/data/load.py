@@ -72,7 +72,7 @@ def _dataset(spec: DataSpec, folder: Path, mark: str) -> Dataset:
     return _decoded(spec.name, mark, folder)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)  # small, and of a study whose seeds draw samples as many take turns as it has seeds
 def _embedded(name: str, sample: tuple[int, ...]) -> Dataset:
     mark = digest_text("|".join(map(str, (DECODER_VERSION, name, *sample))))
     return decoded(name, mark, lambda: EMBEDDED[name].read(*sample))
