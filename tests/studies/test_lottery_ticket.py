@@ -187,6 +187,7 @@ def test_a_second_run_of_the_study_trains_nothing(store: Path) -> None:
     trained = run(chain, store=store, workers=1).frame()
     assert len(trained) == 3 and all(math.isfinite(value) for value in trained["test_accuracy"])
     before = changes(store)
+    assert plan_of([of_specs(chain)], Execution(store=store)).missing == ()
     assert run(chain, store=store, workers=1).frame().equals(trained)
     assert changes(store) == before
 
