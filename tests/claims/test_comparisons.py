@@ -51,12 +51,22 @@ def test_bca_is_inside_the_data_and_labelled() -> None:
 
 
 @given(p_values=P_VALUES)
-def test_holm_is_statsmodels_and_never_below_raw(p_values: list[float]) -> None:
+def test_holm_is_the_largest_of_the_products_up_to_each_rank(p_values: list[float]) -> None:
+    """Holm (1979): p(j) times the number of hypotheses that are left at j, its maximum over all p(j) up to this one."""
+    adjusted, m, ranked = holm(p_values), len(p_values), sorted(p_values)
+    for raw, found in zip(p_values, adjusted, strict=True):
+        expected = max((m - j) * p for j, p in enumerate(ranked) if p <= raw)
+        assert raw <= found == pytest.approx(min(1.0, expected))
+
+
+def test_holm_is_statsmodels() -> None:
+    """A few lists, long and short, some with ties: each call of statsmodels collects all garbage."""
     from statsmodels.stats.multitest import multipletests
 
-    adjusted = holm(p_values)
-    assert adjusted == pytest.approx(multipletests(p_values, method="holm")[1].tolist())
-    assert all(a >= p for a, p in zip(adjusted, p_values, strict=True))
+    generator = numpy_generator(0, "holm")
+    many = generator.uniform(size=200) ** 4
+    for p_values in (many, many.round(2), generator.uniform(0.0, 0.1, 6), np.array([0.04, 0.04, 0.01]), many[:1]):
+        assert holm(p_values.tolist()) == pytest.approx(multipletests(p_values, method="holm")[1].tolist())
 
 
 @given(values=NUMBERS, margin=st.floats(0.1, 50))

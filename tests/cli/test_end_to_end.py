@@ -1,5 +1,6 @@
-"""The real command line, end to end, in processes of its own."""
+"""The command line, end to end: a whole run, kill -9 and Ctrl-C in processes of their own, all else in this one."""
 
+import contextlib
 import json
 import os
 import re
@@ -12,22 +13,44 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from typer.testing import CliRunner, Result
 
-SMALL = ["--set", "data.num_train=100", "--set", "data.num_test=100", "--seeds", "3"]
-SHORT = [*SMALL, "--set", "train.epochs=2", "--set", "train.steps=20"]
+from overparam.cli.app import app
+
+SMALL = ["--set", "data.num_train=100", "--set", "data.num_test=100"]
+SHORT = [*SMALL, "--seeds", "3", "--set", "train.epochs=2", "--set", "train.steps=20"]
+LONG = [*SMALL, "--seeds", "1", "--set", "train.epochs=40", "--set", "train.steps=400"]
 
 
-def overparam(*arguments: str, folder: Path) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "overparam.cli.app", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+def overparam(*arguments: str, folder: Path) -> Result:
+    """The command, typed in a folder. It may end by an exit only: what else is raised would show a traceback."""
+    with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["overparam", *arguments])
+        done = CliRunner().invoke(app, arguments)
+    assert done.exception is None or isinstance(done.exception, SystemExit), repr(done.exception)
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def start(*arguments: str, folder: Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "overparam.cli.app", *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background shell ignores it
+    )
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    done = overparam("run", "batch_size", *SHORT, folder=folder)
-    assert done.returncode == 0, done.stderr
-    assert "0 failed" in done.stdout
+    process = start("run", "batch_size", *SHORT, folder=folder)
+    stdout, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
+    assert "0 failed" in stdout
+    assert stdout.splitlines()[-1] == "Report: runs/report/report.html"
     return folder
 
 
@@ -104,15 +127,14 @@ def test_errors_are_sentences_with_exit_code_2(tmp_path: Path, arguments: list[s
     (tmp_path / "a-file").touch()
     (tmp_path / "empty").mkdir()
     done = overparam(*arguments, folder=tmp_path)
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert re.search(message, done.stderr), done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.exit_code == 2, done.output
+    assert done.stderr.startswith("error: ") and re.search(message, done.stderr), done.stderr
 
 
 def test_what_is_refused_is_not_remembered(finished: Path) -> None:
     before = (finished / "runs/request.json").read_text()
     for refused in (["--on", "moon", *SHORT], ["--preset", "laptop", "--data-dir", "nowhere"]):
-        assert overparam("run", "batch_size", *refused, folder=finished).returncode == 2
+        assert overparam("run", "batch_size", *refused, folder=finished).exit_code == 2
     assert (finished / "runs/request.json").read_text() == before
 
 
@@ -143,12 +165,13 @@ number = 3
 """
 
 
-def test_a_model_of_ones_own_is_measured(tmp_path: Path) -> None:
+def test_a_model_of_ones_own_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "net", raising=False)
     (tmp_path / "project").mkdir()
     (tmp_path / "project/net.py").write_text(FACTORY)
     (tmp_path / "project/mine.py").write_text("from net import build\n")
     done = overparam("measure", "project/mine.py:build", "--out", "card.html", folder=tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert re.search(r"^lambda_max +[\d.]+", done.stdout, re.M) and "rescaled by 4" in done.stdout
     page = (tmp_path / "card.html").read_text()
     assert "lambda_max" in page and "relative flatness" in page
@@ -171,8 +194,8 @@ def test_a_model_of_ones_own_is_measured(tmp_path: Path) -> None:
 def test_what_cannot_be_measured_is_a_sentence(tmp_path: Path, reference: str, extra: list[str], message: str) -> None:
     (tmp_path / "mine.py").write_text(FACTORY)
     done = overparam("measure", reference, *extra, folder=tmp_path)
-    assert done.returncode == 2
-    assert message in " ".join(done.stderr.split()) and "Traceback" not in done.stderr
+    assert done.exit_code == 2
+    assert message in " ".join(done.stderr.split())
 
 
 def test_set_wins_over_a_file(finished: Path) -> None:
@@ -183,19 +206,6 @@ def test_set_wins_over_a_file(finished: Path) -> None:
     assert re.search(r"^0 runs done, \d+ cached", same.stdout, re.M), same.stderr
 
 
-def start(folder: Path) -> "subprocess.Popen[str]":
-    long = [*SMALL, "--set", "train.epochs=40", "--set", "train.steps=400", "--workers", "2"]
-    command = [sys.executable, "-m", "overparam.cli.app", "run", "batch_size", *long]
-    return subprocess.Popen(
-        command,
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background shell ignores it
-    )
-
-
 def wait_for_first_runs(folder: Path) -> None:
     deadline = time.monotonic() + 120
     while not list(folder.glob("runs/runs/*/*/result.json")) and time.monotonic() < deadline:
@@ -203,24 +213,25 @@ def wait_for_first_runs(folder: Path) -> None:
 
 
 def test_ctrl_c_keeps_what_is_done_and_prints_the_resume_command(tmp_path: Path) -> None:
-    process = start(tmp_path)
+    process = start("run", "batch_size", *LONG, "--workers", "2", folder=tmp_path)
     wait_for_first_runs(tmp_path)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 130
+    assert "Traceback" not in stderr
     assert stderr.splitlines()[-1] == f"  {shlex.join(['overparam', *process.args[3:]])}"  # type: ignore[index]
     assert list(tmp_path.glob("runs/runs/*/*/result.json"))
 
 
-def test_kill_minus_nine_loses_no_finished_run(tmp_path: Path, finished: Path) -> None:
-    process = start(tmp_path)
+def test_kill_minus_nine_loses_no_finished_run(tmp_path: Path) -> None:
+    process = start("run", "batch_size", *LONG, "--workers", "2", folder=tmp_path)
     wait_for_first_runs(tmp_path)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=120)
     done = {p.parent.name for p in tmp_path.glob("runs/runs/*/*/result.json")}
     assert done
-    long = [*SMALL, "--set", "train.epochs=40", "--set", "train.steps=400"]
-    again = overparam("run", "batch_size", *long, folder=tmp_path)
-    assert again.returncode == 0, again.stderr
-    cached = int(re.search(r"(\d+) cached", again.stdout).group(1))  # type: ignore[union-attr]
-    assert cached >= len(done)
+    again = overparam("run", "batch_size", *LONG, "--workers", "1", folder=tmp_path)
+    assert again.exit_code == 0, again.stderr
+    counts = re.search(r"^(\d+) runs done, (\d+) cached, 0 failed", again.stdout, re.M)
+    assert counts is not None
+    assert int(counts[1]) > 0 and int(counts[2]) >= len(done)

@@ -11,8 +11,8 @@ from overparam.lab.experiment import experiment, of_specs
 from overparam.lab.laboratory import run
 from overparam.lab.plan import plan_of
 from overparam.models.masks import density
+from overparam.runs.execute import train
 from overparam.runs.execution import Execution
-from overparam.runs.run import read
 from overparam.specs import MLP, SGD, DataSpec, Magnitude, RandomMask, Rewind, RunSpec, TrainSpec
 from overparam.specs.assignments import OverrideError
 from overparam.specs.pruning import controls, iterative_pruning, one_shot, shares_pruned, total, weights_left
@@ -39,12 +39,16 @@ def test_lenet_leaves_what_the_source_says() -> None:
     assert round(100 * total(weights_left(ladder.chain[20], ladder.sizes)) / 266_200, 3) == 1.194
 
 
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One store for all runs of this module, so that the dense network and the rounds are trained once."""
+    return tmp_path_factory.mktemp("tickets")
+
+
 @pytest.mark.parametrize("kind", [TICKET, *CONTROLS])
 @pytest.mark.parametrize("number", [1, 3])
-def test_every_control_trains_with_exactly_as_many_weights(tmp_path: Path, kind: str, number: int) -> None:
-    spec = LADDER.control(kind, number)
-    run([spec], store=tmp_path)
-    mask = read(spec, Execution(store=tmp_path)).state("final").mask
+def test_every_control_trains_with_exactly_as_many_weights(store: Path, kind: str, number: int) -> None:
+    mask = train(LADDER.control(kind, number), store=store).state("final").mask
     assert sum(int(kept.sum()) for kept in mask.values()) == weights_left(LADDER.chain[number], SIZES)
 
 
@@ -167,24 +171,30 @@ def test_plans_train_parents_once_and_before_their_children(tmp_path: Path) -> N
         seen.add(planned.job.run_id)
 
 
-def test_random_masks_of_one_seed_are_nested(tmp_path: Path) -> None:
+def test_random_masks_of_one_seed_are_nested(store: Path) -> None:
     """One stream, one draw: what differs from density to density is only how much of it is taken."""
     specs = [
         DENSE.model_copy(update={"mask": RandomMask(fraction=fraction, scope="global")}) for fraction in (0.5, 0.8)
     ]
-    run(specs, store=tmp_path)
-    wide, narrow = (read(spec, Execution(store=tmp_path)).state("init").mask for spec in specs)
+    wide, narrow = (train(spec, store=store).state("init").mask for spec in specs)
     assert density(narrow) == pytest.approx(0.2, abs=1e-3)
     assert not any((narrow[name] & ~wide[name]).any() for name in wide)
 
 
-def test_a_second_run_of_the_study_trains_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_run_of_the_study_trains_nothing(store: Path) -> None:
     chain = iterative_pruning(DENSE, [0.5, 0.5])
     assert all(isinstance(each.init, Rewind) and each.init.of == DENSE for each in chain[1:])
-    run(chain, store=tmp_path, workers=1)
-    monkeypatch.setattr("overparam.lab.laboratory.open_backend", None)
-    frame = run(chain, store=tmp_path, workers=1).frame()
-    assert len(frame) == 3 and all(math.isfinite(value) for value in frame["test_accuracy"])
+    trained = run(chain, store=store, workers=1).frame()
+    assert len(trained) == 3 and all(math.isfinite(value) for value in trained["test_accuracy"])
+    before = changes(store)
+    assert plan_of([of_specs(chain)], Execution(store=store)).missing == ()
+    assert run(chain, store=store, workers=1).frame().equals(trained)
+    assert changes(store) == before
+
+
+def changes(store: Path) -> dict[Path, int]:
+    """When each file of a store, and each of its folders, was last changed."""
+    return {path: path.stat().st_mtime_ns for path in store.rglob("*")}
 
 
 def test_sizes_are_those_of_the_layers() -> None:
