@@ -23,7 +23,7 @@ FILES = {
     "A model": (1, 1),
     "An optimizer": (0, 1),
     "An embedded data set": (1, 1),
-    "A probe": (1, 2),
+    "A probe": (1, 1),
     "A figure": (1, 1),
     "A study": (1, 1),
     "A backend": (1, 1),

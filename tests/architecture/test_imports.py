@@ -22,7 +22,7 @@ TORCH_FREE = [  # each with all modules below it
     "overparam.specs",
     "overparam.claims",
     "overparam.data",
-    "overparam.probes.every",
+    "overparam.probes.measurement",  # and with it every probe
     "overparam.studies",
     "overparam.report",
     "overparam.lab.costs",
@@ -56,13 +56,18 @@ print(json.dumps({"free": free, "loading": loading, "public": len(before), "hidd
 """
 
 
-@pytest.fixture(scope="module")
-def found() -> dict[str, Any]:
-    """What a fresh process found as it imported everything. A warning is an error there."""
-    command = [sys.executable, "-W", "error", "-c", CODE, json.dumps(TORCH_FREE)]
+def python(code: str, *arguments: str) -> str:
+    """What a fresh process prints. A warning is an error there."""
+    command = [sys.executable, "-W", "error", "-c", code, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    loaded: dict[str, Any] = json.loads(done.stdout)
+    return done.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, Any]:
+    """What a fresh process found as it imported everything."""
+    loaded: dict[str, Any] = json.loads(python(CODE, json.dumps(TORCH_FREE)))
     return loaded
 
 

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file
 
 import overparam
 from overparam.identity import digest_arrays, run_id
-from overparam.probes.every import AnyProbe
+from overparam.probes import AnyProbe
 from overparam.probes.probe import Probe, probe_id
 from overparam.specs import RunSpec
 from tests.golden.old_study import DESIGN, REPORT, STORE, STUDY

@@ -13,7 +13,7 @@ from typing import Any, get_args
 import pytest
 
 from overparam.identity import run_id
-from overparam.probes.every import AnyProbe
+from overparam.probes import AnyProbe
 from overparam.probes.probe import Probe, probe_id
 from overparam.probes.taking import execute_and_measure
 from overparam.runs.execution import Execution

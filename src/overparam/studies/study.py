@@ -18,7 +18,7 @@ from pydantic import (
 from overparam.claims.claim import Claim
 from overparam.claims.estimand import Metric, Slope, level_text
 from overparam.identity import Spec
-from overparam.probes.every import AnyProbe
+from overparam.probes import AnyProbe
 from overparam.probes.probe import Probe
 from overparam.specs.run import RunSpec
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol, Self
 from pydantic import TypeAdapter
 
 from overparam.identity import RunId
-from overparam.probes.every import AnyProbe
+from overparam.probes import AnyProbe
 from overparam.probes.probe import Probe
 from overparam.runs.execution import Execution
 from overparam.specs.run import RunSpec
