@@ -16,10 +16,10 @@ from overparam.identity import digest_arrays, run_id
 from overparam.models.risk import risk
 from overparam.runs.attempt import Interrupted
 from overparam.runs.checks import UnsupportedSpec
-from overparam.runs.setting import Setting
 from overparam.runs.execute import execute, train
 from overparam.runs.execution import Execution
 from overparam.runs.run import Run, load_state, read
+from overparam.runs.setting import Setting
 from overparam.runs.store import Store, StoreError
 from overparam.runs.training.loop import Moment
 from overparam.runs.training.observer import Observer

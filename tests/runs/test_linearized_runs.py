@@ -18,10 +18,10 @@ from overparam.probes.probe import probe_id
 from overparam.probes.taking import execute_and_measure
 from overparam.runs.attempt import Interrupted
 from overparam.runs.checks import UnsupportedSpec
-from overparam.runs.setting import Setting
 from overparam.runs.execute import execute, train
 from overparam.runs.execution import Execution
 from overparam.runs.run import load_state
+from overparam.runs.setting import Setting
 from overparam.runs.store import Store
 from overparam.runs.training.loop import train_loop
 from overparam.runs.training.optim import build_optimizer

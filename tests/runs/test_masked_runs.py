@@ -19,10 +19,10 @@ from overparam.models.masks import density, masked, shuffled_mask
 from overparam.runs import run as runs
 from overparam.runs.attempt import Interrupted
 from overparam.runs.checks import UnsupportedSpec
-from overparam.runs.setting import Setting
 from overparam.runs.execute import execute, train
 from overparam.runs.execution import Execution
 from overparam.runs.run import Run
+from overparam.runs.setting import Setting
 from overparam.runs.store import Store, StoreError
 from overparam.runs.training import loop
 from overparam.runs.training.gradients import Gradient, gradient_of

@@ -6,8 +6,8 @@ from contextlib import contextmanager, nullcontext
 
 import torch
 
-from overparam.runs.execution import Execution
 from overparam.foundations.precision import full_precision
+from overparam.runs.execution import Execution
 
 
 @contextmanager

@@ -128,7 +128,9 @@ def replay(run: Run, setting: Setting, steps: frozenset[int], observers: Sequenc
     """
     last = run.last_step
     if outside := sorted(steps - steps_inside(run, steps)):
-        raise StoreError(f"run {run.run_id} has the steps {run.spec.first_step} … {last}; step {outside[0]} does not exist")
+        raise StoreError(
+            f"run {run.run_id} has the steps {run.spec.first_step} … {last}; step {outside[0]} does not exist"
+        )
     refuse_mixed(run.execution, run.result["environment"], f"run {run.run_id} was computed")
     store, observations = Store(run.execution.store), Observations(observers, setting.timetable)
     stops = steps | steps_inside(run, observations.steps) | {last}

@@ -6,7 +6,6 @@ system when its holder dies, keeps two processes from computing the same run.
 """
 
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -21,10 +20,8 @@ from safetensors.numpy import load, save
 
 from overparam.foundations import paths
 from overparam.foundations.files import published, replace_bytes, sync_directory, synced
-from overparam.identity import RunId, digest_text
+from overparam.identity import RunId, digest_arrays, digest_text
 from overparam.runs.result import Columns, Result
-from overparam.identity import digest_arrays
-
 
 SCHEMA = 1
 Arrays = dict[str, np.ndarray]
@@ -217,9 +214,3 @@ def _read_arrays(file: Path) -> Arrays:
         return load(file.read_bytes())
     except (FileNotFoundError, SafetensorError) as error:
         raise StoreError(f"{file} cannot be read ({error}); delete the run's directory to redo it") from None
-
-
-
-
-
-

@@ -12,15 +12,15 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from overparam.models.risk import risk
 from overparam.models.masks import Mask
-from overparam.specs.train import TrainSpec
+from overparam.models.risk import risk
 from overparam.runs.result import End
 from overparam.runs.training.gradients import kept_gradient
 from overparam.runs.training.optim import build_optimizer, set_lr, update_of
 from overparam.runs.training.pruning import mask_like, refuse_regrown, thinned
 from overparam.runs.training.state import State, capture, restore
 from overparam.runs.training.timetable import Timetable
+from overparam.specs.train import TrainSpec
 
 TOLERANCE = 0.1  # a target loss counts as reached within ±10 %
 NEAR = 5.0  # a look at the train loss is worth it once the median batch since the last check is below this × target

@@ -1,20 +1,21 @@
 """Optimizer spec → PyTorch optimizer: the one constructor that every run uses."""
 
+import inspect
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from overparam.specs.optimizers import OptimizerSpec
-from overparam.specs.optimizers import OptimizerSpec
 
 SETTINGS = ("momentum", "weight_decay", "dampening", "nesterov", "maximize")
 
 
 def build_optimizer(spec: OptimizerSpec, model: nn.Module) -> torch.optim.Optimizer:
-    """PyTorch's fused implementations: one kernel call per step, on CPU and on CUDA."""
+    """PyTorch's fused implementation where there is one: one kernel call per step, on CPU and on CUDA."""
     make: Callable[..., torch.optim.Optimizer] = getattr(torch.optim, spec.torch_name)
-    return make(list(model.parameters()), fused=True, **spec.settings)
+    fused = {"fused": True} if "fused" in inspect.signature(make).parameters else {}
+    return make(list(model.parameters()), **fused, **spec.settings)
 
 
 def update_of(optimizer: torch.optim.Optimizer) -> Callable[[], None]:

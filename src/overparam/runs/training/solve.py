@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev
 
-from overparam.models.losses import one_hot
 from overparam.models.functional import Layout, chosen_parameters
-from overparam.specs.train import TrainSpec
-from overparam.specs.optimizers import SGD
+from overparam.models.losses import one_hot
 from overparam.runs.training.loop import Moment
 from overparam.runs.training.optim import build_optimizer
 from overparam.runs.training.timetable import Timetable
+from overparam.specs.optimizers import SGD
+from overparam.specs.train import TrainSpec
 
 ONE_STEP = TrainSpec(optimizer=SGD(lr=1.0, momentum=0.0), batch_size="full", steps=1, schedule="constant", loss="mse")
 NOT_LINEAR = 1e-3  # of the outputs' change: more than rounding makes of it
