@@ -4,12 +4,15 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import polars as pl
 from PIL import Image
 
 from overparam.data.types import Array, DataError, first_line, unreadable
+
+if TYPE_CHECKING:
+    import polars as pl
 
 IMAGE_COLUMNS = ("image", "img")
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
@@ -44,7 +47,9 @@ def _all_shards(part: str, files: Sequence[Path]) -> None:
         )
 
 
-def _read(file: Path, rows: int | None = None) -> pl.DataFrame:
+def _read(file: Path, rows: int | None = None) -> "pl.DataFrame":
+    import polars as pl  # planning runs on embedded data needs none
+
     try:
         table = pl.read_parquet(file, n_rows=rows)
     except PermissionError as error:
