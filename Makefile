@@ -53,7 +53,7 @@ imports: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 unit: $(VENV)/.dev
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n auto --dist loadfile
 
 fmt: $(VENV)/.dev
 	$(BIN)/ruff check --fix

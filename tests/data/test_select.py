@@ -1,15 +1,15 @@
 """Subsets and wrong labels: laws; and how many examples a spec selects."""
 
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overparam.data import load
 from overparam.data.corrupt import digest_noise, select_balanced, wrong_labels
-from overparam.data.load import prepare, sizes
+from overparam.data.load import content_digest, prepare, sizes
 from overparam.data.types import DataError
 from overparam.specs import DataSpec
 
@@ -100,11 +100,16 @@ def test_too_large_requests_name_what_there_is(fields: dict[str, int], message: 
         DataSpec(name="mnist1d", num_train=4500, num_test=1503),
     ],
 )
-def test_sizes_are_those_of_the_examples_which_are_not_built(spec: DataSpec, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(load, "_inputs", None)
+def test_sizes_are_those_of_the_examples_which_are_not_built(spec: DataSpec) -> None:
+    content_digest(spec)  # what was decoded stays in memory
+    tracemalloc.start()
+    try:
         found = sizes(spec)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
     examples = prepare(spec)
+    assert peak < examples.train.x.nbytes
     splits = (examples.train, examples.val, examples.test)
     assert (found.train, found.val, found.test) == tuple(len(split.y) for split in splits)
     assert (found.input_shape, found.num_classes) == (examples.train.x.shape[1:], examples.num_classes)

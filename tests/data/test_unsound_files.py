@@ -3,6 +3,8 @@
 import gzip
 import io
 import os
+import shutil
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,13 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from overparam.data import check, load, sources
+from overparam.data import check, load
 from overparam.data.load import content_digest, dataset_of, prepare, sizes
 from overparam.data.readers.arrays import read_npz
 from overparam.data.readers.folder import read_folder
 from overparam.data.readers.originals import read_idx
 from overparam.data.readers.parquet import decode_images
-from overparam.data.sources import find
 from overparam.data.types import Array, DataError, Dataset
 from overparam.foundations.numpy_generators import numpy_generator
 from overparam.specs import DataSpec
@@ -223,26 +224,25 @@ def test_a_file_replaced_in_a_running_process_is_seen(tmp_path: Path, monkeypatc
     os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
     os.replace(other, file)
     assert content_digest(SPEC, data_dir=tmp_path) != first.digest
-    monkeypatch.setattr(load, "_tick", lambda: -1)  # of a later look
+    later = time.monotonic() + load.LOOK_AGAIN
+    monkeypatch.setattr(time, "monotonic", lambda: later)
     assert prepare(SPEC, data_dir=tmp_path).digest != first.digest
     assert sizes(SPEC, data_dir=tmp_path).test == 20
 
 
 def test_files_are_not_looked_at_again_for_every_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a large image folder that takes a second."""
+    """In a large image folder that takes a second: that the files are gone is seen at the next look only."""
+    clock = [time.monotonic()]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     write_npz(tmp_path / "mine")
-    looks: list[str] = []
-
-    def noted(name: str, folder: Path) -> sources.Source:
-        looks.append(name)
-        return find(name, folder)
-
-    monkeypatch.setattr(load, "find", noted)
-    monkeypatch.setattr(load, "_tick", lambda: -2)
-    for seed in range(3):
-        prepare(SPEC.model_copy(update={"data_seed": seed % 2}), data_dir=tmp_path)
-        sizes(SPEC, data_dir=tmp_path)
-    assert len(looks) <= 3, "a look for each spec, and one to decode"
+    specs = [SPEC.model_copy(update={"data_seed": seed}) for seed in range(2)]
+    first = [(prepare(spec, data_dir=tmp_path).digest, sizes(spec, data_dir=tmp_path)) for spec in specs]
+    shutil.rmtree(tmp_path / "mine")
+    assert first == [(prepare(spec, data_dir=tmp_path).digest, sizes(spec, data_dir=tmp_path)) for spec in specs]
+    clock[0] += load.LOOK_AGAIN
+    for look in (prepare, sizes):
+        with pytest.raises(DataError, match="mine does not exist"):
+            look(SPEC, data_dir=tmp_path)
 
 
 def test_the_same_relative_folder_is_another_one_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

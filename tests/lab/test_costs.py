@@ -160,9 +160,8 @@ def test_every_run_takes_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     assert found.evaluated_example > 0
 
 
-def test_costs_grow_with_steps_share_and_looks_at_the_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(CostModel, "throughput", lambda self, spec, examples: Throughput(0.01, 0.001))
-    model = CostModel(Execution(store=tmp_path, evaluations=2), workers=1)
+def test_costs_grow_with_steps_share_and_looks_at_the_loss(tmp_path: Path) -> None:
+    model = CostModel(Execution(store=tmp_path, evaluations=2), 1, lambda spec, execution: Throughput(0.01, 0.001))
     fixed, evaluated = costs.FIXED_SECONDS, 2 * 820 * 0.001
     assert model.seconds(spec()) == pytest.approx(fixed + 200 * 0.01 + evaluated)
     assert model.seconds(spec(), share=0.5) == pytest.approx(fixed + 100 * 0.01 + evaluated)

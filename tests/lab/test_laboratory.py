@@ -39,7 +39,7 @@ def test_a_list_of_specs_runs_and_reports(tmp_path: Path) -> None:
 
 def test_a_study_runs_by_name_with_overrides(tmp_path: Path) -> None:
     changes = {"data.num_train": 100, "data.num_test": 100, "train.steps": 2, "train.epochs": 1, "model.width": 8}
-    results = op.run("batch_size", store=tmp_path / "runs", overrides=changes)
+    results = op.run("batch_size", store=tmp_path / "runs", overrides=changes, workers=1)
     assert len(results.claims()) == 6
     assert set(results.frame()["study"]) == {"batch_size"}
     bounded = results.frame().filter(pl.col("arm") == "equal_steps")
@@ -98,7 +98,7 @@ def test_every_seed_of_a_cell_is_another_run() -> None:
 
 def test_runs_are_grouped_by_what_differs_but_the_seed(tmp_path: Path) -> None:
     wide = spec(0).model_copy(update={"model": op.MLP(width=9)})
-    results = op.run([spec(0), spec(1), spec(2), wide], store=tmp_path, workers=2)
+    results = op.run([spec(0), spec(1), spec(2), wide], store=tmp_path, workers=1)
     assert results.frame().group_by("level").len().sort("level")["len"].to_list() == [3, 1]
     with pytest.raises(ValueError, match="no runs were given"):
         op.run([], store=tmp_path)
@@ -109,7 +109,7 @@ def test_runs_are_grouped_by_what_differs_but_the_seed(tmp_path: Path) -> None:
 def test_failed_runs_are_raised_after_the_others_are_kept(tmp_path: Path) -> None:
     lost = spec(1).model_copy(update={"data": op.DataSpec(name="nowhere", num_train=10)})
     with pytest.raises(RunsFailed, match=r'1 of 2 runs failed, the others are kept: .*"nowhere" is not embedded') as e:
-        op.run([spec(0), lost], store=tmp_path, workers=2, data_dir=tmp_path)
+        op.run([spec(0), lost], store=tmp_path, workers=1, data_dir=tmp_path)
     assert e.value.results.frame()["status"].to_list() == ["ok", "missing"]
     assert e.value.results.report().is_file()
 
