@@ -12,9 +12,10 @@ from matplotlib.container import ErrorbarContainer
 
 from overparam.claims.verdict import judge
 from overparam.foundations.numpy_generators import numpy_generator
+from overparam.report import tables
 from overparam.report.figures.drawing import geometric
 from overparam.report.figures.every import landscape_drawings
-from overparam.report.readings import claimed_arms, correlated, readings_json
+from overparam.report.readings import readings_json
 from overparam.report.render import StudyResult, render
 from overparam.studies.batch_size import BATCH_SIZE
 from overparam.studies.loss_landscape import LOSS_LANDSCAPE
@@ -88,7 +89,7 @@ def test_between_two_levels_the_page_gives_no_correlation(folder: Path) -> None:
 
 
 def test_correlations_are_of_the_arms_that_claims_are_about() -> None:
-    assert claimed_arms(DESIGN) == ("equal_loss", "equal_epochs")
-    assert claimed_arms(DESIGN.model_copy(update={"claims": ()})) == ()
-    measures = {each.measure for each in correlated(DESIGN, result().frame)}
+    assert tables.claimed_arms(DESIGN) == ("equal_loss", "equal_epochs")
+    assert tables.claimed_arms(DESIGN.model_copy(update={"claims": ()})) == ()
+    measures = {each.measure for each in tables.correlated(DESIGN, result().frame)}
     assert "lambda_max" in measures and "lambda_min" not in measures

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from jinja2 import Template
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
@@ -17,20 +16,19 @@ from overparam.foundations.files import replace_bytes
 from overparam.foundations.json_values import finite
 from overparam.foundations.version import __version__
 from overparam.probes.reading import Reading
-from overparam.report import protocol, tables
-from overparam.report import written as numbers
+from overparam.report import protocol, tables, written
 from overparam.report.figures import exponents
 from overparam.report.figures.drawing import Material
 from overparam.report.figures.effects import drawable, effects_figure
 from overparam.report.figures.every import landscape_drawings
 from overparam.report.figures.least_squares import least_squares
-from overparam.report.figures.remarks import remarks
 from overparam.report.figures.scaling import scaling, scalings
 from overparam.report.figures.svg import inline, to_png, to_svg
 from overparam.report.figures.sweep import sweep_figure
-from overparam.report.latex import _arms_latex, _verdicts_latex
-from overparam.report.readings import correlated, readings_json
-from overparam.report.templates import environment
+from overparam.report.figures.sweep_remarks import remarks
+from overparam.report.latex import arms_latex, verdicts_latex
+from overparam.report.readings import readings_json
+from overparam.report.templates import template
 from overparam.studies.study import Preset, Study
 
 SCHEMA_VERSION = 1
@@ -56,20 +54,12 @@ def render(results: Sequence[StudyResult], out_dir: Path) -> Path:
     The same results give the same bytes.
     """
     sections = [_section(result, out_dir) for result in results]
-    page = _template().render(sections=sections, version=__version__)
+    page = template("page.html.j2").render(sections=sections, version=__version__)
     studies = [_json(result, section) for result, section in zip(results, sections, strict=True)]
     record = {"schema_version": SCHEMA_VERSION, "overparam": __version__, "studies": studies}
     _write(out_dir / "report.json", json.dumps(finite(record), indent=1, sort_keys=True, ensure_ascii=False))
     _write(out_dir / "report.html", page)
     return out_dir / "report.html"
-
-
-def _template() -> Template:
-    pages = environment()
-    written = (numbers.percent, numbers.points, numbers.plain, numbers.effect, numbers.size, numbers.unit)
-    pages.filters |= {f.__name__: f for f in (*written, numbers.averaged, numbers.sentence, numbers.stem)}
-    pages.filters["p"] = numbers.p_value
-    return pages.get_template("page.html.j2")
 
 
 def _json(result: StudyResult, section: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,7 +81,7 @@ def _json(result: StudyResult, section: Mapping[str, Any]) -> dict[str, Any]:
 
 def _section(result: StudyResult, out_dir: Path) -> dict[str, Any]:
     """Template variables of one study; its figure and tables are written on the way."""
-    design, name = result.study.designs[result.preset], numbers.stem(result.study.name)
+    design, name = result.study.designs[result.preset], written.stem(result.study.name)
     rows = tables.cell_rows(design, result.frame)
     runs = result.frame.unique("run_id")
     finished = int((runs["status"] != "missing").sum())
@@ -109,7 +99,7 @@ def _section(result: StudyResult, out_dir: Path) -> dict[str, Any]:
         "scaling": _scaling(result, found, out_dir) if finished else None,
         "scalings": found,
         "drawings": _drawings(result, out_dir),
-        "correlations": correlated(design, result.frame),
+        "correlations": tables.correlated(design, result.frame),
         "rows": rows,
         "confirmatory": confirmatory,
         "descriptive": [v for v in result.verdicts if not v.claim.confirmatory],
@@ -152,7 +142,7 @@ def _provenance(frame: pl.DataFrame) -> list[tuple[str, str]]:
 
 def _figures(result: StudyResult, rows: list[tables.Row], out_dir: Path) -> tuple[Markup, Markup | None]:
     """The sweep, and the effects of the claims if any can be drawn; SVG and PNG files beside the page."""
-    name = numbers.stem(result.study.name)
+    name = written.stem(result.study.name)
     sweep = _drawn(sweep_figure(rows, result.frame, result.study.factor), f"{name}_sweep", out_dir)
     if not drawable(result.verdicts):
         return sweep, None
@@ -166,7 +156,7 @@ def _material(result: StudyResult) -> Material:
 
 def _scaling(result: StudyResult, found: Sequence[exponents.Scaling], out_dir: Path) -> dict[str, Any] | None:
     """The scaling figure and its tables, if the design declares panels."""
-    material, name = _material(result), numbers.stem(result.study.name)
+    material, name = _material(result), written.stem(result.study.name)
     drawing = scaling(material, found)
     if drawing is None:
         return None
@@ -181,7 +171,7 @@ def _scaling(result: StudyResult, found: Sequence[exponents.Scaling], out_dir: P
 
 def _drawings(result: StudyResult, out_dir: Path) -> list[dict[str, Any]]:
     """What theory says, and figures of the measurements, if there are any."""
-    design, name = result.study.designs[result.preset], numbers.stem(result.study.name)
+    design, name = result.study.designs[result.preset], written.stem(result.study.name)
     measured = landscape_drawings(result.study.factor, design, result.frame, result.readings)
     if measured:
         _write(out_dir / "data" / f"{name}_measurements.json", readings_json(result.readings))
@@ -206,13 +196,13 @@ def _drawn(figure: Figure, stem: str, out_dir: Path) -> Markup:
 
 
 def _tables(result: StudyResult, rows: list[tables.Row], out_dir: Path) -> None:
-    name, data = numbers.stem(result.study.name), out_dir / "data"
+    name, data = written.stem(result.study.name), out_dir / "data"
     verdicts = [{k: v for k, v in tables.verdict_row(each).items() if k != "caveats"} for each in result.verdicts]
     _write(data / f"{name}_sweep.csv", pl.DataFrame(rows, infer_schema_length=None).write_csv())
     _write(data / f"{name}_verdicts.csv", pl.DataFrame(verdicts, infer_schema_length=None).write_csv())
     _write(data / f"{name}_runs.csv", result.frame.write_csv())
-    _write(data / f"{name}_arms.tex", _arms_latex(rows))
-    _write(data / f"{name}_verdicts.tex", _verdicts_latex(result.verdicts))
+    _write(data / f"{name}_arms.tex", arms_latex(rows))
+    _write(data / f"{name}_verdicts.tex", verdicts_latex(result.verdicts))
 
 
 def _caption(result: StudyResult, rows: Iterable[tables.Row]) -> str:

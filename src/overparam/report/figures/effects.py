@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from overparam.claims.verdict import Verdict
-from overparam.report import written as numbers
+from overparam.report import written
 from overparam.report.figures.style import COLOURS, styled
 
 LOOKS: dict[str, dict[str, Any]] = {
@@ -34,7 +34,7 @@ def effects_figure(verdicts: Sequence[Verdict]) -> Figure:
 
 def drawable(verdicts: Sequence[Verdict]) -> list[Verdict]:
     """Claims on differences of accuracies with an interval; all others have another unit and stand in the tables."""
-    return [v for v in verdicts if numbers.unit(v.claim.estimand).startswith("points") and v.n >= 2]
+    return [v for v in verdicts if written.unit(v.claim.estimand).startswith("points") and v.n >= 2]
 
 
 def _draw(axes: Any, row: int, verdict: Verdict) -> None:
