@@ -34,6 +34,16 @@ PANELS = (FALLING, LOSS, TRACE)
 SCALED = DESIGN.model_copy(update={"panels": PANELS})
 
 
+def test_a_single_level_has_room_on_its_axis() -> None:
+    runs = table().filter(pl.col("level") == "8")
+    material = Material(FACTOR, SCALED, runs, ())
+    drawing = scaling(material, scalings(material))
+    assert drawing is not None
+    to_svg(drawing.figure)
+    low, high = drawing.figure.axes[0].get_xlim()
+    assert low < 4.0 and high > 16.0
+
+
 def table() -> pl.DataFrame:
     """λmax ∝ level^(−½) and test loss ∝ level^¼ up to noise of 5 % in each run; the trace was not measured."""
     frame, _ = everything()
