@@ -101,7 +101,7 @@ def test_a_theory_without_measurements_links_no_measurements(tmp_path: Path) -> 
 def test_same_results_give_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     render([result()], tmp_path / "a")
     files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file())
-    assert len(files) == 11
+    assert len(files) == 12
     first = [f for f in files if f.parent != Path()]
     assert all((tmp_path / "a" / f).read_bytes() == (folder / f).read_bytes() for f in first)
     pages = [(tmp_path / "a" / name).read_bytes() for name in ("report.html", "report.json")]

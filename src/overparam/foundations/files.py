@@ -17,6 +17,12 @@ def replace_bytes(file: Path, content: bytes) -> None:
     _sync_directory(file.parent)
 
 
+def replace_if_changed(file: Path, content: bytes) -> None:
+    """As `replace_bytes`; a file that has exactly these bytes is left as it is, which spares waiting for the disk."""
+    if not (file.is_file() and file.read_bytes() == content):
+        replace_bytes(file, content)
+
+
 def _write_bytes(file: Path, content: bytes) -> None:
     with open(file, "wb") as stream:
         stream.write(content)

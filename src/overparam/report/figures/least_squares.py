@@ -5,13 +5,16 @@ otherwise, for y = x·β + noise of variance `noise`, and `signal` = |β|². "Mi
 solution, which gradient descent from 0 converges to.
 """
 
-import math
-from typing import Any
+from __future__ import annotations  # matplotlib is loaded where something is drawn
 
-from matplotlib.axes import Axes
+import math
+from typing import TYPE_CHECKING, Any
 
 from overparam.report.figures.drawing import Drawing, key, panels
 from overparam.report.figures.style import log_scale, looks, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 N, FEATURES, NOISE = 40, 120, 0.25
 LEAST, RIDGE = "minimum norm", "ridge, best penalty"

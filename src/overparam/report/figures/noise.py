@@ -1,23 +1,26 @@
 """Loss increase under weight noise: as it is, and in percent of the loss without noise."""
 
+from __future__ import annotations  # matplotlib is loaded where something is drawn
+
 from collections.abc import Sequence
 from itertools import combinations
 from textwrap import fill
-from typing import Any
-
-from matplotlib.axes import Axes
+from typing import TYPE_CHECKING, Any
 
 from overparam.probes.every import Measured, Noise
 from overparam.probes.reading import Reading
 from overparam.report.figures.drawing import Drawing, Material, bars, geometric, key, levels_of, panels, place_of
 from overparam.report.figures.style import log_scale, looks
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 Curve = dict[float, tuple[float, float, float]]  # σ → geometric mean with its interval
 
 
 def noise(material: Material) -> Drawing | None:
     """Increase against σ, one line per level, one column of panels per arm; below in percent of the base loss."""
-    mine = material.readings_of(_wanted)
+    mine = material.readings_of(is_absolute_noise)
     if not mine:
         return None
     arms, styles = material.arms_of(mine), looks(levels_of(mine))
@@ -40,7 +43,8 @@ def noise(material: Material) -> Drawing | None:
     return Drawing("noise", alt, _caption(material, mine), figure)
 
 
-def _wanted(probe: Measured) -> bool:
+def is_absolute_noise(probe: Measured) -> bool:
+    """Noise of one size for all weights."""
     return isinstance(probe, Noise) and probe.scale == "absolute"
 
 
@@ -85,5 +89,5 @@ def _caption(material: Material, mine: Sequence[Reading]) -> str:
         "Percents of a small base are large whatever the basin: dividing can reverse the order of two networks "
         f"although the absolute increase does not. It does so in {reversed_pairs} of {pairs} comparisons of two levels "
         f"of an arm at one σ.{f' Not drawn: {dropped} increases that were not positive.' if dropped else ''} "
-        f"{material.facts(_wanted, [place_of(reading) for reading in mine])}"
+        f"{material.facts(is_absolute_noise, [place_of(reading) for reading in mine])}"
     )
