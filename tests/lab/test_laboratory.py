@@ -147,7 +147,7 @@ def test_studies_of_ones_own_are_run_and_not_taken_for_those_of_the_same_name(tm
     results = op.run([declared("batch_size"), declared("other")], store=tmp_path, workers=1)
     assert results.frame()["study"].to_list() == ["batch_size"] * 2 + ["other"] * 2
     assert set(results.frame()["status"]) == {"ok"}
-    assert [result.notes for result in results.results] == [(), ()], "their seeds are not compared with a built-in's"
+    assert [result.notes for result in results.studies] == [(), ()], "their seeds are not compared with a built-in's"
     assert not (tmp_path / "request.json").exists()
 
 

@@ -1,5 +1,7 @@
 """Made-up measurements of a whole design, with numbers whose figures are known."""
 
+from collections.abc import Sequence
+
 import polars as pl
 
 from overparam.claims.sample import level_text
@@ -9,6 +11,9 @@ from overparam.probes.probe import Probe
 from overparam.probes.reading import Reading
 from overparam.probes.spectral_density import SpectralDensity
 from overparam.probes.weight_noise import WeightNoise
+from overparam.report.figures.drawing import Drawing, Material
+from overparam.report.figures.every import MEASURED_FIGURES
+from overparam.report.figures.style import styled
 from overparam.studies.loss_landscape import LOSS_LANDSCAPE
 from overparam.studies.study import Cell
 
@@ -54,6 +59,14 @@ def everything() -> tuple[pl.DataFrame, list[Reading]]:
     columns = dict.fromkeys(name for each in DESIGN.probings for name in each.probe.columns)
     frame = pl.DataFrame([_run(cell) | {name: value(cell.level, cell.seed) for name in columns} for cell in cells])
     return frame, [reading(cell, probe) for cell in cells for probe in DESIGN.probes_of(cell)]
+
+
+def drawings(frame: pl.DataFrame, readings: Sequence[Reading]) -> list[Drawing]:
+    """Every figure of measurements for which there are any."""
+    material = Material(FACTOR, DESIGN, frame, tuple(readings))
+    with styled():
+        drawn = [each.draw(material.measured_by(each.wanted)) for each in MEASURED_FIGURES]
+    return [each for each in drawn if each is not None]
 
 
 def _run(cell: Cell) -> dict[str, object]:

@@ -19,18 +19,18 @@ from overparam.probes.reading import Reading
 from overparam.probes.spectral_density import SpectralDensity
 from overparam.probes.weight_noise import WeightNoise
 from overparam.report.figures.drawing import Drawing, geometric
-from overparam.report.figures.every import landscape_drawings
 from overparam.report.figures.noise import reversals
 from overparam.report.figures.spectra import BANDWIDTH, linear_core, resolution
 from overparam.report.figures.surfaces import log_increases
 from overparam.report.figures.svg import to_svg
 from tests.report.material import DESIGN, FACTOR, everything
+from tests.report.material import drawings as drawings_of
 
 TITLES = {arm.name: arm.title for arm in DESIGN.arms}
 
 
 def drawn(frame: pl.DataFrame, readings: list[Reading]) -> dict[str, Drawing]:
-    return {drawing.name: drawing for drawing in landscape_drawings(FACTOR, DESIGN, frame, readings)}
+    return {drawing.name: drawing for drawing in drawings_of(frame, readings)}
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_every_kind_of_measurement_has_its_figure(drawings: dict[str, Drawing]) 
 
 def test_nothing_measured_draws_nothing() -> None:
     frame, _ = everything()
-    assert landscape_drawings(FACTOR, DESIGN, frame.drop("lambda_max"), []) == []
+    assert drawings_of(frame.drop("lambda_max"), []) == []
 
 
 def test_captions_say_how_many_seeds_examples_and_runs(drawings: dict[str, Drawing]) -> None:
@@ -134,6 +134,30 @@ def test_noise_draws_every_sigma_of_every_arm(drawings: dict[str, Drawing]) -> N
     assert [each.get_title(loc="left").replace("\n", " ") for each in axes[: len(TITLES)]] == list(TITLES.values())
     for panel in axes:
         assert all(x == [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05] for x, _ in lines(panel))
+
+
+def test_noise_of_one_sigma_is_drawn_in_the_middle_of_its_axis() -> None:
+    frame, readings = everything()
+    one = {"sigma": [0.01]}
+    alone = [
+        replace(each, probe=each.probe.model_copy(update={"sigmas": (0.01,)}))
+        for each in changed(readings, WeightNoise, lambda row: row | one)
+        if isinstance(each.probe, WeightNoise)
+    ]
+    drawing = drawn(frame, alone)["noise"]
+    to_svg(drawing.figure)
+    for panel in drawing.figure.axes:
+        low, high = panel.get_xlim()
+        assert low < 0.005 and high > 0.02
+        assert all(x == [0.01] for x, _ in lines(panel))
+
+
+@pytest.mark.parametrize("kept", [["8"], ["full"], ["8", "full"]])
+def test_one_numeric_level_or_none_is_drawn_as_well(kept: list[str]) -> None:
+    frame, readings = everything()
+    fewer = frame.filter(pl.col("level").is_in(kept))
+    for drawing in drawn(fewer, [each for each in readings if each.level in kept]).values():
+        to_svg(drawing.figure)
 
 
 def test_noise_in_percent_of_the_base_reverses_what_the_absolute_increase_orders(drawings: dict[str, Drawing]) -> None:

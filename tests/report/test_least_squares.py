@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from overparam.foundations.numpy_generators import numpy_generator
-from overparam.report.figures.risks import min_norm_risk, optimal_ridge_risk, weak_features_risk
+from overparam.report.figures.least_squares import min_norm_risk, optimal_ridge_risk, weak_features_risk
 
 N, NOISE = 40, 0.25
 

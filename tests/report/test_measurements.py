@@ -12,13 +12,13 @@ from matplotlib.container import ErrorbarContainer
 
 from overparam.claims.verdict import judge
 from overparam.foundations.numpy_generators import numpy_generator
+from overparam.report import tables
 from overparam.report.figures.drawing import geometric
-from overparam.report.figures.every import landscape_drawings
-from overparam.report.readings import claimed_arms, correlated, readings_json
+from overparam.report.readings import readings_json
 from overparam.report.render import StudyResult, render
 from overparam.studies.batch_size import BATCH_SIZE
 from overparam.studies.loss_landscape import LOSS_LANDSCAPE
-from tests.report.material import DESIGN, FACTOR, everything
+from tests.report.material import DESIGN, drawings, everything
 
 
 @cache
@@ -46,7 +46,7 @@ def test_every_reading_is_in_the_file_that_figures_link(folder: Path) -> None:
 def test_what_figures_show_can_be_had_from_the_file(folder: Path) -> None:
     """The percents of one line of noise, and the outermost nodes of the spectra."""
     records = json.loads((folder / "data" / "loss_landscape_measurements.json").read_text())
-    figures = {each.name: each.figure for each in landscape_drawings(FACTOR, DESIGN, *everything())}
+    figures = {each.name: each.figure for each in drawings(*everything())}
     noise = [r for r in records if r["probe"]["kind"] == "noise" and r["probe"]["scale"] == "absolute"]
     ends = [r["rows"][-1] for r in noise if (r["arm"], r["level"]) == ("linear_lr", "8")]
     percents = [100.0 * end["absolute_noise_0.05"] / end["loss"] for end in ends]
@@ -88,7 +88,7 @@ def test_between_two_levels_the_page_gives_no_correlation(folder: Path) -> None:
 
 
 def test_correlations_are_of_the_arms_that_claims_are_about() -> None:
-    assert claimed_arms(DESIGN) == ("equal_loss", "equal_epochs")
-    assert claimed_arms(DESIGN.model_copy(update={"claims": ()})) == ()
-    measures = {each.measure for each in correlated(DESIGN, result().frame)}
+    assert tables.claimed_arms(DESIGN) == ("equal_loss", "equal_epochs")
+    assert tables.claimed_arms(DESIGN.model_copy(update={"claims": ()})) == ()
+    measures = {each.measure for each in tables.correlated(DESIGN, result().frame)}
     assert "lambda_max" in measures and "lambda_min" not in measures

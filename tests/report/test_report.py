@@ -16,8 +16,7 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
 from overparam.claims.estimand import Difference, Every, Point
-from overparam.report import latex, tables
-from overparam.report import written as numbers
+from overparam.report import latex, tables, written
 from overparam.report.figures.effects import effects_figure
 from overparam.report.figures.svg import inline, to_svg
 from overparam.report.figures.sweep import PANELS, draw_panel, legend_keys, level_places, sweep_figure
@@ -74,7 +73,7 @@ def test_page_is_well_formed_and_fetches_nothing(folder: Path) -> None:
 def test_every_verdict_is_in_the_summary_as_a_word(folder: Path) -> None:
     summary = (folder / "report.html").read_text().split("</nav>")[0]
     for verdict in result().verdicts:
-        assert f"#batch_size.{numbers.stem(verdict.claim.name)}." in summary
+        assert f"#batch_size.{written.stem(verdict.claim.name)}." in summary
         assert f'<span class="badge {verdict.verdict}">{verdict.verdict}</span>' in summary
 
 
@@ -102,7 +101,7 @@ def test_a_theory_without_measurements_links_no_measurements(tmp_path: Path) -> 
 def test_same_results_give_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     render([result()], tmp_path / "a")
     files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file())
-    assert len(files) == 11
+    assert len(files) == 12
     first = [f for f in files if f.parent != Path()]
     assert all((tmp_path / "a" / f).read_bytes() == (folder / f).read_bytes() for f in first)
     pages = [(tmp_path / "a" / name).read_bytes() for name in ("report.html", "report.json")]
@@ -295,9 +294,9 @@ def test_the_page_does_not_say_that_claims_came_before_the_runs(folder: Path) ->
 
 
 def test_numbers_are_written_for_people() -> None:
-    assert numbers.percent(math.nan) == "–"
-    assert numbers.points(0.0225) == "+2.25"
-    assert [numbers.p_value(p) for p in (1.0, 0.5, 0.0004)] == ["1", ".500", "< .001"]
+    assert written.percent(math.nan) == "–"
+    assert written.points(0.0225) == "+2.25"
+    assert [written.p_value(p) for p in (1.0, 0.5, 0.0004)] == ["1", ".500", "< .001"]
 
 
 def test_latex_is_escaped() -> None:
@@ -314,8 +313,8 @@ def test_a_table_without_rows_has_no_blank_line() -> None:
 
 def test_words_on_an_interval_of_several_parts_fit_whichever_is_shown() -> None:
     part = Difference(metric="test_accuracy", a=Point(arm="a", level=1), b=Point(arm="b", level=1))
-    assert numbers.averaged(part) == "paired difference"
-    assert numbers.averaged(Every(parts=(part, part))) == "paired difference of the part that is shown"
+    assert written.averaged(part) == "paired difference"
+    assert written.averaged(Every(parts=(part, part))) == "paired difference of the part that is shown"
 
 
 @pytest.mark.parametrize(

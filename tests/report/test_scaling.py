@@ -17,7 +17,7 @@ from overparam.claims.intervals import t_interval
 from overparam.claims.sample import sample
 from overparam.foundations.numpy_generators import numpy_generator
 from overparam.report.figures.drawing import Drawing, Material, geometric
-from overparam.report.figures.exponents import scaling_of, written
+from overparam.report.figures.exponents import exponent_written, scaling_of
 from overparam.report.figures.scaling import scaling, scalings
 from overparam.report.figures.svg import to_svg
 from overparam.report.render import StudyResult, render
@@ -32,6 +32,16 @@ LOSS = Panel(arm="linear_lr", metric="test_loss", title="Test loss")
 TRACE = Panel(arm="equal_epochs", metric="trace", title="Trace")
 PANELS = (FALLING, LOSS, TRACE)
 SCALED = DESIGN.model_copy(update={"panels": PANELS})
+
+
+def test_a_single_level_has_room_on_its_axis() -> None:
+    runs = table().filter(pl.col("level") == "8")
+    material = Material(FACTOR, SCALED, runs, ())
+    drawing = scaling(material, scalings(material))
+    assert drawing is not None
+    to_svg(drawing.figure)
+    low, high = drawing.figure.axes[0].get_xlim()
+    assert low < 4.0 and high > 16.0
 
 
 def table() -> pl.DataFrame:
@@ -76,7 +86,7 @@ def test_exponents_in_the_key_are_those_of_a_claim() -> None:
     for axes, panel in ((epochs, FALLING), (rate, LOSS)):
         slope = Slope(metric=panel.metric, arm=panel.arm, scale="log")
         found = t_interval(sample(table(), slope, ok_only=True).values)
-        assert key(axes)[0] == f"b = {written(found)}, n = 5"
+        assert key(axes)[0] == f"b = {exponent_written(found)}, n = 5"
         assert found.lower < {"lambda_max": -0.5, "test_loss": 0.25}[panel.metric] < found.upper
 
 
@@ -168,7 +178,7 @@ def test_page_tables_and_files_have_the_same_exponents(folder: Path) -> None:
     assert [(each["arm"], each["metric"]) for each in records] == [(panel.arm, panel.metric) for panel in PANELS]
     for panel, record in zip(PANELS[:2], records, strict=False):
         found = scaling_of(table(), panel)
-        assert f"{written(found.exponent)} <span" in page
+        assert f"{exponent_written(found.exponent)} <span" in page
         assert record["exponent"]["estimate"] == pytest.approx(found.exponent.estimate)
         mine = [row for row in rows if row["metric"] == panel.metric]
         assert [float(row["mean"]) for row in mine] == pytest.approx([mean for mean, _, _ in found.means])

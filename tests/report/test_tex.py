@@ -3,7 +3,7 @@
 import pytest
 
 from overparam.claims.estimand import level_text
-from overparam.report import written as numbers
+from overparam.report import written
 from overparam.report.latex import escape
 from overparam.studies.catalogue import STUDIES
 
@@ -13,7 +13,7 @@ def test_all_that_the_studies_say_is_ascii(name: str) -> None:
     """pdflatex stops at the first letter or sign that its fonts lack."""
     designs = STUDIES[name].designs.values()
     said = [
-        text for each in designs for claim in each.claims for text in (claim.sentence, numbers.unit(claim.estimand))
+        text for each in designs for claim in each.claims for text in (claim.sentence, written.unit(claim.estimand))
     ]
     said += [
         text
@@ -21,7 +21,7 @@ def test_all_that_the_studies_say_is_ascii(name: str) -> None:
         for arm in each.arms
         for text in (arm.title, *(level_text(x.level) for x in arm.levels))
     ]
-    said += [numbers.effect(x, unit) for x in (-40.0, 0.5) for unit in ("factor", "points", "exponent", "%", "mean")]
+    said += [written.effect(x, unit) for x in (-40.0, 0.5) for unit in ("factor", "points", "exponent", "%", "mean")]
     assert len(said) > 20
     assert [text for text in said if not escape(text).isascii()] == []
 

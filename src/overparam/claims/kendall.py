@@ -20,7 +20,15 @@ def tau(x: ArrayLike, y: ArrayLike) -> float:
     0.3333
     """
     one, other = (np.asarray(each, dtype=np.float64) for each in (x, y))
-    return float(stats.kendalltau(one, other).statistic)
+    if not np.isfinite(one).all() or not np.isfinite(other).all():
+        return float(stats.kendalltau(one, other).statistic)
+    # counted pair by pair: for as few runs as a study has, scipy takes ten times as long, most of it before it begins
+    signs = [1 * (each[:, None] > each) - (each[:, None] < each) for each in (one, other)]
+    untied = [math.sqrt(np.count_nonzero(each) // 2) for each in signs]
+    if 0.0 in untied:
+        return math.nan
+    agreeing = int((signs[0] * signs[1]).sum()) // 2
+    return min(1.0, max(-1.0, agreeing / untied[0] / untied[1]))
 
 
 def partial_tau(x: ArrayLike, y: ArrayLike, z: ArrayLike) -> float:

@@ -31,6 +31,12 @@ def replace_bytes(file: Path, content: bytes) -> None:
     sync_directory(file.parent)
 
 
+def replace_if_changed(file: Path, content: bytes) -> None:
+    """As `replace_bytes`; a file that has exactly these bytes is left as it is, which spares waiting for the disk."""
+    if not (file.is_file() and file.read_bytes() == content):
+        replace_bytes(file, content)
+
+
 @contextmanager
 def published(folder: Path, draft: Path | None = None) -> Iterator[Path]:
     """A draft of a directory, to be filled in the block; at its end it becomes `folder` in one rename.

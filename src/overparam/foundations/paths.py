@@ -66,6 +66,11 @@ def report_dir(store: Path) -> Path:
     return store / "report"
 
 
+def drawn_figures_file(report: Path) -> Path:
+    """What each figure of a report was drawn from, so that none is drawn again for nothing."""
+    return report / "figures.json"
+
+
 def user_cache() -> Path:
     """`OVERPARAM_CACHE`, else the platform's usual per-user cache directory."""
     if override := os.environ.get("OVERPARAM_CACHE"):

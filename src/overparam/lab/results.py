@@ -82,24 +82,24 @@ class Results:
 
     def frame(self) -> pl.DataFrame:
         """All runs, one row per study, cell and seed."""
-        frames = [result.frame.with_columns(pl.lit(result.study.name).alias("study")) for result in self.results]
+        frames = [result.frame.with_columns(pl.lit(result.study.name).alias("study")) for result in self.studies]
         return pl.concat(frames, how="diagonal")
 
     def claims(self) -> tuple[Verdict, ...]:
         """The verdict of every claim."""
-        return tuple(verdict for result in self.results for verdict in result.verdicts)
+        return tuple(verdict for result in self.studies for verdict in result.verdicts)
 
     def core_seconds(self) -> float:
         """CPU time that the finished runs took, each run once."""
-        return core_seconds(pl.concat([result.frame for result in self.results], how="diagonal"))
+        return core_seconds(pl.concat([result.frame for result in self.studies], how="diagonal"))
 
     def report(self, path: str | Path | None = None) -> Path:
         """Write the report into the directory `path` (default: beside the runs) and return its page."""
         folder = report_dir(self.execution.store) if path is None else Path(path)
-        return render(self.results, folder)
+        return render(self.studies, folder)
 
     @cached_property
-    def results(self) -> tuple[StudyResult, ...]:
+    def studies(self) -> tuple[StudyResult, ...]:
         """Frame, verdicts and notes of each study, as they are in the store now."""
         return tuple(study_result(item, self.execution, self.command) for item in self.experiments)
 

@@ -4,17 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from overparam.foundations.version import __version__
-from overparam.report import written as numbers
-from overparam.report.templates import environment
+from overparam.report.templates import template
 
 
 def card_page(record: Mapping[str, Any], title: str) -> str:
     """HTML of `SharpnessReport.to_json()`."""
-    pages = environment()
-    pages.filters["plain"] = lambda value: numbers.plain(value, 4)
     found = [row["name"] for row in record["rows"] if lower_bound(row)]
-    page = pages.get_template("card.html.j2")
-    return page.render(card=record, title=title, version=__version__, lower_bounds=found)
+    return template("card.html.j2").render(card=record, title=title, version=__version__, lower_bounds=found)
 
 
 def lower_bound(row: Mapping[str, Any]) -> bool:

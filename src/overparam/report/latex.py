@@ -4,8 +4,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 from overparam.claims.verdict import Verdict
-from overparam.report import tables
-from overparam.report import written as numbers
+from overparam.report import tables, written
 
 
 def latex(columns: Sequence[str], rows: Iterable[Sequence[str]], layout: str | None = None) -> str:
@@ -18,41 +17,42 @@ def latex(columns: Sequence[str], rows: Iterable[Sequence[str]], layout: str | N
     return "\n".join([*top, *body, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
-def _arms_latex(rows: Iterable[tables.Row]) -> str:
+def arms_latex(rows: Iterable[tables.Row]) -> str:
+    """A row for each arm and level."""
     columns = ["Arm", "Level", "n ok/all", "Test accuracy (%)", "Train accuracy (%)", "Gap (points)", "Train loss"]
     cells = [
         [
             row["title"],
             row["level"],
             f"{row['n_ok']}/{row['n_all']}",
-            f"{numbers.percent(row['test_accuracy'])} [{numbers.percent(row['test_accuracy_lower'])}, "
-            f"{numbers.percent(row['test_accuracy_upper'])}]",
-            numbers.percent(row["train_accuracy"]),
-            numbers.points(row["gap"]),
-            numbers.plain(row["train_loss"]),
+            f"{written.percent(row['test_accuracy'])} [{written.percent(row['test_accuracy_lower'])}, "
+            f"{written.percent(row['test_accuracy_upper'])}]",
+            written.percent(row["train_accuracy"]),
+            written.points(row["gap"]),
+            written.plain(row["train_loss"]),
         ]
         for row in rows
     ]
     return latex(columns, cells)
 
 
-def _verdicts_latex(verdicts: Iterable[Verdict]) -> str:
+def verdicts_latex(verdicts: Iterable[Verdict]) -> str:
+    """A row for each claim; p values are Holm's where the claim is confirmatory."""
     columns = ["Claim", "Verdict", "Estimate", "95 % interval", "Unit", "n", "p for", "p against"]
     cells = []
     for v in verdicts:
         estimand = v.claim.estimand
-        unit = numbers.unit(estimand)
+        unit = written.unit(estimand)
         found = v.interval.estimate, v.interval.lower, v.interval.upper
-        estimate, low, high = (numbers.effect(x, unit) for x in found)
+        estimate, low, high = (written.effect(x, unit) for x in found)
         adjusted = (v.p_holm, v.p_against_holm) if v.claim.confirmatory else (v.p, v.p_against)
         cells.append(
-            [v.claim.sentence, v.verdict, estimate, f"[{low}, {high}]", unit, f"{v.n}", *map(numbers.p_value, adjusted)]
+            [v.claim.sentence, v.verdict, estimate, f"[{low}, {high}]", unit, f"{v.n}", *map(written.p_value, adjusted)]
         )
     return latex(columns, cells, layout=r"p{0.4\linewidth}lrrlrrr")
 
 
 GREEK = "αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΥΦΨΩ"
-
 
 SIGNS = {
     "−": "-",
@@ -79,7 +79,6 @@ SIGNS = {
     "⁻": "^{-}",
 }
 
-
 TEXT = {
     "\\": r"\textbackslash{}",
     "^": r"\^{}",
@@ -94,7 +93,6 @@ TEXT = {
     "\N{NO-BREAK SPACE}": "~",
 }
 
-
 ACCENTS = dict(zip("\u0300\u0301\u0302\u0303\u0308\u030a\u030b\u030c\u0327", "`'^~\"rHvc", strict=True))
 
 
@@ -104,10 +102,10 @@ def escape(text: str) -> str:
     >>> escape("λmax ≤ 5 % of a_b²"), escape("Erdős–Rényi")
     ('$\\lambda$max $\\leq$ 5 \\% of a\\_b$^{2}$', "Erd\\H{o}s--R\\'{e}nyi")
     """
-    return "".join(map(_written, text))
+    return "".join(map(_escaped, text))
 
 
-def _written(character: str) -> str:
+def _escaped(character: str) -> str:
     if character in SIGNS:
         return f"${SIGNS[character]}$"
     if character in GREEK:

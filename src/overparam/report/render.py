@@ -3,34 +3,31 @@
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-from jinja2 import Template
-from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from overparam.claims.verdict import Verdict
-from overparam.foundations.files import replace_bytes
+from overparam.foundations.files import replace_if_changed
 from overparam.foundations.json_values import finite
 from overparam.foundations.version import __version__
 from overparam.probes.reading import Reading
-from overparam.report import protocol, tables
-from overparam.report import written as numbers
+from overparam.report import protocol, tables, written
 from overparam.report.figures import exponents
-from overparam.report.figures.drawing import Material
+from overparam.report.figures.cache import FigureCache, Shown, code_that_draws
+from overparam.report.figures.drawing import Drawing, Material
 from overparam.report.figures.effects import drawable, effects_figure
-from overparam.report.figures.every import landscape_drawings
+from overparam.report.figures.every import MEASURED_FIGURES
 from overparam.report.figures.least_squares import least_squares
-from overparam.report.figures.remarks import remarks
 from overparam.report.figures.scaling import scaling, scalings
-from overparam.report.figures.svg import inline, to_png, to_svg
-from overparam.report.figures.sweep import sweep_figure
-from overparam.report.latex import _arms_latex, _verdicts_latex
-from overparam.report.readings import correlated, readings_json
-from overparam.report.templates import environment
+from overparam.report.figures.sweep import grouped, panels_of, sweep_figure
+from overparam.report.figures.sweep_remarks import remarks
+from overparam.report.latex import arms_latex, verdicts_latex
+from overparam.report.readings import readings_json
+from overparam.report.templates import template
 from overparam.studies.study import Preset, Study
 
 SCHEMA_VERSION = 1
@@ -53,23 +50,17 @@ class StudyResult:
 def render(results: Sequence[StudyResult], out_dir: Path) -> Path:
     """Write `report.html`, `report.json`, figures and tables into `out_dir`; return the page's path.
 
-    The same results give the same bytes.
+    The same results give the same bytes, whether figures are drawn or were there already.
     """
-    sections = [_section(result, out_dir) for result in results]
-    page = _template().render(sections=sections, version=__version__)
+    figures = FigureCache(out_dir, code_that_draws())
+    sections = [_section(result, figures, out_dir) for result in results]
+    figures.save()
+    page = template("page.html.j2").render(sections=sections, version=__version__)
     studies = [_json(result, section) for result, section in zip(results, sections, strict=True)]
     record = {"schema_version": SCHEMA_VERSION, "overparam": __version__, "studies": studies}
     _write(out_dir / "report.json", json.dumps(finite(record), indent=1, sort_keys=True, ensure_ascii=False))
     _write(out_dir / "report.html", page)
     return out_dir / "report.html"
-
-
-def _template() -> Template:
-    pages = environment()
-    written = (numbers.percent, numbers.points, numbers.plain, numbers.effect, numbers.size, numbers.unit)
-    pages.filters |= {f.__name__: f for f in (*written, numbers.averaged, numbers.sentence, numbers.stem)}
-    pages.filters["p"] = numbers.p_value
-    return pages.get_template("page.html.j2")
 
 
 def _json(result: StudyResult, section: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,13 +80,12 @@ def _json(result: StudyResult, section: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _section(result: StudyResult, out_dir: Path) -> dict[str, Any]:
+def _section(result: StudyResult, figures: FigureCache, out_dir: Path) -> dict[str, Any]:
     """Template variables of one study; its figure and tables are written on the way."""
-    design, name = result.study.designs[result.preset], numbers.stem(result.study.name)
+    design, name = result.study.designs[result.preset], written.stem(result.study.name)
     rows = tables.cell_rows(design, result.frame)
     runs = result.frame.unique("run_id")
     finished = int((runs["status"] != "missing").sum())
-    sweep, effects = _figures(result, rows, out_dir) if finished else (None, None)
     _tables(result, rows, out_dir)
     confirmatory = [v for v in result.verdicts if v.claim.confirmatory]
     shared, found = protocol.shared(design), scalings(_material(result))
@@ -104,12 +94,13 @@ def _section(result: StudyResult, out_dir: Path) -> dict[str, Any]:
         "preset": result.preset,
         "design": design,
         "name": name,
-        "sweep": sweep,
-        "effects": effects,
-        "scaling": _scaling(result, found, out_dir) if finished else None,
+        "sweep": _sweep(result, rows, figures) if finished else None,
+        "effects": _effects(result, figures) if finished else None,
+        "scaling": _scaling(result, found, figures, out_dir) if finished else None,
         "scalings": found,
-        "drawings": _drawings(result, out_dir),
-        "correlations": correlated(design, result.frame),
+        "theory": _theory(result, figures),
+        "measured": _measured(result, figures, out_dir),
+        "correlations": tables.correlated(design, result.frame),
         "rows": rows,
         "confirmatory": confirmatory,
         "descriptive": [v for v in result.verdicts if not v.claim.confirmatory],
@@ -150,13 +141,19 @@ def _provenance(frame: pl.DataFrame) -> list[tuple[str, str]]:
     ]
 
 
-def _figures(result: StudyResult, rows: list[tables.Row], out_dir: Path) -> tuple[Markup, Markup | None]:
-    """The sweep, and the effects of the claims if any can be drawn; SVG and PNG files beside the page."""
-    name = numbers.stem(result.study.name)
-    sweep = _drawn(sweep_figure(rows, result.frame, result.study.factor), f"{name}_sweep", out_dir)
-    if not drawable(result.verdicts):
-        return sweep, None
-    return sweep, _drawn(effects_figure(result.verdicts), f"{name}_effects", out_dir)
+def _sweep(result: StudyResult, rows: list[tables.Row], figures: FigureCache) -> Shown | None:
+    factor, metrics = result.study.factor, {metric for group in grouped(rows) for metric, _ in panels_of(group)}
+    seen = result.frame.select("arm", "level", "status", *sorted(metrics))
+    stem = f"{written.stem(result.study.name)}_sweep"
+    return figures.shown(stem, [rows, seen, factor], lambda: Drawing("sweep", "", "", sweep_figure(rows, seen, factor)))
+
+
+def _effects(result: StudyResult, figures: FigureCache) -> Shown | None:
+    """Nothing if no claim's effect can be drawn."""
+    seen, stem = drawable(result.verdicts), f"{written.stem(result.study.name)}_effects"
+    if not seen:
+        return None
+    return figures.shown(stem, seen, lambda: Drawing("effects", "", "", effects_figure(seen)))
 
 
 def _material(result: StudyResult) -> Material:
@@ -164,55 +161,47 @@ def _material(result: StudyResult) -> Material:
     return Material(result.study.factor, design, result.frame, result.readings)
 
 
-def _scaling(result: StudyResult, found: Sequence[exponents.Scaling], out_dir: Path) -> dict[str, Any] | None:
+def _scaling(
+    result: StudyResult, found: Sequence[exponents.Scaling], figures: FigureCache, out_dir: Path
+) -> dict[str, Any] | None:
     """The scaling figure and its tables, if the design declares panels."""
-    material, name = _material(result), numbers.stem(result.study.name)
-    drawing = scaling(material, found)
-    if drawing is None:
+    material, name = _material(result), written.stem(result.study.name)
+    seen = replace(material.with_columns([each.panel.metric for each in found]), readings=())
+    shown = figures.shown(f"{name}_scaling", [seen, found], lambda: scaling(seen, found))
+    if shown is None:
         return None
     _write(out_dir / "data" / f"{name}_scaling.csv", exponents.means_csv(found))
-    return {
-        "alt": drawing.alt,
-        "caption": drawing.caption,
-        "art": _drawn(drawing.figure, f"{name}_scaling", out_dir),
-        "tables": exponents.arm_tables(found, material.titles),
-    }
+    return {"figure": shown, "tables": exponents.arm_tables(found, material.titles)}
 
 
-def _drawings(result: StudyResult, out_dir: Path) -> list[dict[str, Any]]:
-    """What theory says, and figures of the measurements, if there are any."""
-    design, name = result.study.designs[result.preset], numbers.stem(result.study.name)
-    measured = landscape_drawings(result.study.factor, design, result.frame, result.readings)
-    if measured:
+def _theory(result: StudyResult, figures: FigureCache) -> Shown | None:
+    """The figure of what theory says, of studies that have one; it is the same for all of them."""
+    if not result.study.theory:
+        return None
+    return figures.shown(f"{written.stem(result.study.name)}_closed_form", None, least_squares)
+
+
+def _measured(result: StudyResult, figures: FigureCache, out_dir: Path) -> list[Shown]:
+    """Every figure for which there are measurements."""
+    material, name = _material(result), written.stem(result.study.name)
+    shown = []
+    for each in MEASURED_FIGURES:
+        seen = material.measured_by(each.wanted)
+        shown.append(figures.shown(f"{name}_{each.name}", seen, partial(each.draw, seen)))
+    found = [each for each in shown if each is not None]
+    if found:
         _write(out_dir / "data" / f"{name}_measurements.json", readings_json(result.readings))
-    theory = [least_squares()] if result.study.theory else []
-    return [
-        {
-            "alt": each.alt,
-            "caption": each.caption,
-            "art": _drawn(each.figure, f"{name}_{each.name}", out_dir),
-            "measured": each not in theory,  # only then there are data to link
-        }
-        for each in (*theory, *measured)
-    ]
-
-
-def _drawn(figure: Figure, stem: str, out_dir: Path) -> Markup:
-    svg = to_svg(figure)
-    figure.set_layout_engine(None)  # laid out by now: without an engine nothing is drawn twice
-    _write(out_dir / "figures" / f"{stem}.svg", svg)
-    _write(out_dir / "figures" / f"{stem}.png", to_png(figure))
-    return Markup(inline(svg, stem))
+    return found
 
 
 def _tables(result: StudyResult, rows: list[tables.Row], out_dir: Path) -> None:
-    name, data = numbers.stem(result.study.name), out_dir / "data"
+    name, data = written.stem(result.study.name), out_dir / "data"
     verdicts = [{k: v for k, v in tables.verdict_row(each).items() if k != "caveats"} for each in result.verdicts]
     _write(data / f"{name}_sweep.csv", pl.DataFrame(rows, infer_schema_length=None).write_csv())
     _write(data / f"{name}_verdicts.csv", pl.DataFrame(verdicts, infer_schema_length=None).write_csv())
     _write(data / f"{name}_runs.csv", result.frame.write_csv())
-    _write(data / f"{name}_arms.tex", _arms_latex(rows))
-    _write(data / f"{name}_verdicts.tex", _verdicts_latex(result.verdicts))
+    _write(data / f"{name}_arms.tex", arms_latex(rows))
+    _write(data / f"{name}_verdicts.tex", verdicts_latex(result.verdicts))
 
 
 def _caption(result: StudyResult, rows: Iterable[tables.Row]) -> str:
@@ -246,5 +235,5 @@ def _caveats(rows: Iterable[tables.Row]) -> list[str]:
     ]
 
 
-def _write(file: Path, content: str | bytes) -> None:
-    replace_bytes(file, content.encode() if isinstance(content, str) else content)
+def _write(file: Path, content: str) -> None:
+    replace_if_changed(file, content.encode())

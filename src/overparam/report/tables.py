@@ -4,6 +4,8 @@ from typing import Any
 
 import polars as pl
 
+from overparam.claims.correlations import Correlation, correlations
+from overparam.claims.estimand import Concordance
 from overparam.claims.intervals import Interval, t_interval
 from overparam.claims.sample import level_text
 from overparam.claims.verdict import Verdict
@@ -98,3 +100,19 @@ def _interval(prefix: str, interval: Interval) -> Row:
         f"{prefix}lower": interval.lower,
         f"{prefix}upper": interval.upper,
     }
+
+
+def correlated(design: Design, frame: pl.DataFrame) -> list[Correlation]:
+    """Every measure of sharpness against the gap, in the arms that claims are about."""
+    measures = [name for each in design.probings for name in each.probe.ranked]
+    return correlations(frame, claimed_arms(design), list(dict.fromkeys(measures)))
+
+
+def claimed_arms(design: Design) -> tuple[str, ...]:
+    """Arms that claims are about, each once: those whose correlation is claimed first, then in the order of claims."""
+    first: list[str] = []
+    others: list[str] = []
+    for claim in design.claims:
+        points, arms = claim.estimand.points, claim.estimand.arms
+        (first if isinstance(claim.estimand, Concordance) else others).extend([*arms, *(point.arm for point in points)])
+    return tuple(dict.fromkeys(first + others))

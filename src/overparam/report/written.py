@@ -1,4 +1,4 @@
-"""How numbers are written."""
+"""How numbers, their units and names are written for people and for files."""
 
 import math
 import re

@@ -1,10 +1,10 @@
 """Curvature along training: λmax, and lr·λmax against the stability bound of momentum gradient descent."""
 
+from __future__ import annotations  # matplotlib is loaded where something is drawn
+
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-from matplotlib.axes import Axes
+from typing import TYPE_CHECKING, Any
 
 from overparam.probes.extreme_eigenvalues import ExtremeEigenvalues
 from overparam.probes.probe import Probe
@@ -12,6 +12,9 @@ from overparam.probes.reading import Reading
 from overparam.report.figures.drawing import Drawing, Material, key, levels_of, panels, place_of
 from overparam.report.figures.style import log_scale, looks
 from overparam.specs.optimizers import SGD
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 CAPTION = (
     "λmax along training, a line per seed, and times the learning rate of that step. Above the dashed line full-batch "
@@ -24,7 +27,7 @@ CAPTION = (
 
 def along(material: Material) -> Drawing | None:
     """λmax and lr·λmax at every step that a probe looked at, one row of panels for each arm."""
-    mine = material.readings_of(_wanted)
+    mine = material.readings_of(is_curvature_along)
     if not mine:
         return None
     arms = material.arms_of(mine)
@@ -42,11 +45,12 @@ def along(material: Material) -> Drawing | None:
     key(figure, styles, material.factor)
     gaps = sum(not _drawn(row) for reading in mine for row in reading.rows)
     missing = f" Not drawn: {gaps} steps without a converged positive λmax." if gaps else ""
-    caption = f"{CAPTION}{missing} {material.facts(_wanted, [place_of(reading) for reading in mine])}"
+    caption = f"{CAPTION}{missing} {material.facts(is_curvature_along, [place_of(reading) for reading in mine])}"
     return Drawing("along", "Curvature along training, and times the learning rate", caption, figure)
 
 
-def _wanted(probe: Probe) -> bool:
+def is_curvature_along(probe: Probe) -> bool:
+    """Largest eigenvalues at several steps."""
     return isinstance(probe, ExtremeEigenvalues) and len(probe.at) > 1
 
 

@@ -1,12 +1,18 @@
 """λmax at the end of training: against the swept factor, divided by what might explain it, and by train loss."""
 
+from __future__ import annotations  # matplotlib is loaded where something is drawn
+
+from typing import TYPE_CHECKING
+
 import polars as pl
-from matplotlib.axes import Axes
 
 from overparam.claims.sample import level_text
 from overparam.probes.probe import Probe
 from overparam.report.figures.drawing import Drawing, Material, bars, geometric, key, panels
 from overparam.report.figures.style import log_scale, looks
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 PANELS = {
     "lambda_max": "λmax",
@@ -45,6 +51,11 @@ def curvature(material: Material) -> Drawing | None:
     return Drawing("curvature", alt, _caption(material, ok, metrics), figure)
 
 
+def is_final_curvature(probe: Probe) -> bool:
+    """Largest eigenvalues at the end of a run."""
+    return "lambda_max" in probe.columns
+
+
 def _positive(name: str) -> pl.Expr:
     """What has a place on a log axis; NaN would pass for larger than 0."""
     return pl.col(name).is_finite() & (pl.col(name) > 0)
@@ -75,9 +86,6 @@ def _against_loss(axes: Axes, material: Material, ok: pl.DataFrame) -> None:
 
 
 def _caption(material: Material, ok: pl.DataFrame, metrics: list[str]) -> str:
-    def wanted(probe: Probe) -> bool:
-        return "lambda_max" in probe.columns
-
     others = list(dict.fromkeys(ok.filter(~_positive("level_value").fill_null(False))["level"]))
     elsewhere = (
         f" Levels that are not positive numbers are in the last panel only: {', '.join(others)}." if others else ""
@@ -88,5 +96,5 @@ def _caption(material: Material, ok: pl.DataFrame, metrics: list[str]) -> str:
         f"{''.join(divisors.get(metric, '') for metric in metrics)} If sharpness were only train loss, the runs of the "
         "last panel would lie on a single line."
         f"{elsewhere} "
-        f"{material.facts(wanted, set(ok.select('arm', 'level', 'seed').iter_rows()))}"
+        f"{material.facts(is_final_curvature, set(ok.select('arm', 'level', 'seed').iter_rows()))}"
     )

@@ -1,16 +1,15 @@
 """What figures of measurements share: the material they draw from, the facts their captions owe, bars and keys."""
 
+from __future__ import annotations  # matplotlib is loaded where something is drawn
+
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import polars as pl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from overparam.claims.intervals import t_interval
 from overparam.claims.sample import level_text
@@ -18,7 +17,12 @@ from overparam.probes.probe import Probe
 from overparam.probes.reading import Reading
 from overparam.studies.study import Design
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 Place = tuple[str, str, int]  # arm, level, seed
+PLACED = ("arm", "level", "level_value", "seed", "status")
 Wanted = Callable[[Probe], bool]
 
 
@@ -45,6 +49,17 @@ class Material:
     def titles(self) -> dict[str, str]:
         """Titles of the arms by name, in the design's order."""
         return {arm.name: arm.title for arm in self.design.arms}
+
+    def measured_by(self, wanted: Wanted) -> Material:
+        """What the wanted probes found, and of every run its place, how it ended and its train loss."""
+        columns = [name for each in self.design.probings if wanted(each.probe) for name in each.probe.columns]
+        readings = tuple(each for each in self.readings if wanted(each.probe))
+        return replace(self.with_columns(["train_loss", *columns]), readings=readings)
+
+    def with_columns(self, columns: Sequence[str]) -> Material:
+        """The same with no more of the table than where each run stands, how it ended, and these columns if there."""
+        names = [name for name in dict.fromkeys([*PLACED, *columns]) if name in self.frame.columns]
+        return replace(self, frame=self.frame.select(names))
 
     def readings_of(self, wanted: Wanted) -> list[Reading]:
         """Readings of the wanted probes, of the runs that ended ok."""
@@ -101,6 +116,8 @@ def panels(
     rows: int, columns: int, size: tuple[float, float], *, sharex: bool = False, sharey: bool | Literal["row"] = False
 ) -> tuple[Figure, list[list[Axes]]]:
     """A figure with rows and columns of panels, each of one size in inches, and room for a key below."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(columns * size[0], rows * size[1] + 0.5), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey)
     return figure, grid.tolist()
@@ -108,6 +125,8 @@ def panels(
 
 def key(figure: Figure, styles: dict[str, dict[str, Any]], title: str | None = None) -> None:
     """One key for all panels, in as many columns as the figure is wide enough for."""
+    from matplotlib.lines import Line2D
+
     lines = [Line2D([], [], label=label, **style) for label, style in styles.items()]
     inches = 0.7 + 0.08 * max(map(len, styles))  # of one column: line and label
     columns = min(len(lines), max(1, int(figure.get_figwidth() / inches)))

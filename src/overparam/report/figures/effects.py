@@ -1,13 +1,17 @@
 """The figure of verdicts: each claim's effect with its interval, against its null and margin."""
 
-from collections.abc import Sequence
-from typing import Any
+from __future__ import annotations  # matplotlib is loaded where something is drawn
 
-from matplotlib.figure import Figure
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from overparam.claims.verdict import Verdict
-from overparam.report import written as numbers
+from overparam.report import written
 from overparam.report.figures.style import COLOURS, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 LOOKS: dict[str, dict[str, Any]] = {
     "supported": {"color": COLOURS[2], "marker": "o", "markerfacecolor": COLOURS[2]},
@@ -18,6 +22,8 @@ LOOKS: dict[str, dict[str, Any]] = {
 
 def effects_figure(verdicts: Sequence[Verdict]) -> Figure:
     """Estimates with 95 % intervals in the unit of each claim; inside the band, null ± margin, effects are small."""
+    from matplotlib.figure import Figure
+
     drawn = drawable(verdicts)
     with styled():
         figure = Figure(figsize=(9.6, 1.0 + 0.42 * max(1, len(drawn))), layout="constrained")
@@ -34,10 +40,10 @@ def effects_figure(verdicts: Sequence[Verdict]) -> Figure:
 
 def drawable(verdicts: Sequence[Verdict]) -> list[Verdict]:
     """Claims on differences of accuracies with an interval; all others have another unit and stand in the tables."""
-    return [v for v in verdicts if numbers.unit(v.claim.estimand).startswith("points") and v.n >= 2]
+    return [v for v in verdicts if written.unit(v.claim.estimand).startswith("points") and v.n >= 2]
 
 
-def _draw(axes: Any, row: int, verdict: Verdict) -> None:
+def _draw(axes: Axes, row: int, verdict: Verdict) -> None:
     claim, interval = verdict.claim, verdict.interval
     low, high = 100 * (claim.null - claim.margin), 100 * (claim.null + claim.margin)
     axes.fill_betweenx([row - 0.36, row + 0.36], low, high, color="#e4e2db", lw=0, zorder=0)

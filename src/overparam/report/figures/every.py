@@ -1,24 +1,25 @@
-"""Figures of what probes found, one module for each: curvature, noise, spectra, surfaces, curvature in time, masks."""
+"""The figures of measurements: how each is drawn, and of which probes. A figure is one module and one line here."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from typing import NamedTuple
 
-import polars as pl
-
-from overparam.probes.reading import Reading
-from overparam.report.figures.along import along
-from overparam.report.figures.curvature import curvature
-from overparam.report.figures.drawing import Drawing, Material
-from overparam.report.figures.masks import masks
-from overparam.report.figures.noise import noise
-from overparam.report.figures.spectra import spectra
-from overparam.report.figures.style import styled
-from overparam.report.figures.surfaces import surfaces
-from overparam.studies.study import Design
+from overparam.report.figures import along, curvature, masks, noise, spectra, surfaces
+from overparam.report.figures.drawing import Drawing, Material, Wanted
 
 
-def landscape_drawings(factor: str, design: Design, frame: pl.DataFrame, readings: Sequence[Reading]) -> list[Drawing]:
-    """Every figure for which there are measurements; `factor` is the name of what the levels are levels of."""
-    material = Material(factor, design, frame, tuple(readings))
-    with styled():
-        drawings = [make(material) for make in (curvature, noise, spectra, surfaces, along, masks)]
-    return [drawing for drawing in drawings if drawing is not None]
+class MeasuredFigure(NamedTuple):
+    """`draw` is given the material that the wanted probes measured and nothing else; None if it finds nothing in it."""
+
+    name: str
+    wanted: Wanted
+    draw: Callable[[Material], Drawing | None]
+
+
+MEASURED_FIGURES = (
+    MeasuredFigure("curvature", curvature.is_final_curvature, curvature.curvature),
+    MeasuredFigure("noise", noise.is_absolute_noise, noise.noise),
+    MeasuredFigure("spectra", spectra.is_whole_spectrum, spectra.spectra),
+    MeasuredFigure("surfaces", surfaces.is_surface, surfaces.surfaces),
+    MeasuredFigure("along", along.is_curvature_along, along.along),
+    MeasuredFigure("masks", masks.is_mask_profile, masks.masks),
+)

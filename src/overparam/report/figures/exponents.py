@@ -11,7 +11,7 @@ import polars as pl
 from overparam.claims.estimand import Slope
 from overparam.claims.intervals import Interval, t_interval
 from overparam.claims.sample import level_text, sample
-from overparam.report import written as numbers
+from overparam.report import written
 from overparam.report.figures.drawing import geometric
 from overparam.studies.study import Panel
 
@@ -58,13 +58,13 @@ def _exponent(frame: pl.DataFrame, panel: Panel, levels: tuple[float, ...]) -> I
     return t_interval(sample(frame, slope, ok_only=True).values)
 
 
-def written(exponent: Interval) -> str:
+def exponent_written(exponent: Interval) -> str:
     """An exponent with its interval, if there is one.
 
-    >>> written(t_interval([-0.5, -0.5])), written(t_interval([]))
+    >>> exponent_written(t_interval([-0.5, -0.5])), exponent_written(t_interval([]))
     ('−0.500 [−0.500, −0.500]', '–')
     """
-    middle, low, high = (numbers.effect(x, "exponent") for x in (exponent.estimate, exponent.lower, exponent.upper))
+    middle, low, high = (written.effect(x, "exponent") for x in (exponent.estimate, exponent.lower, exponent.upper))
     return f"{middle} [{low}, {high}]" if exponent.n > 1 else middle
 
 
@@ -74,7 +74,7 @@ def mean_written(mean: tuple[float, float, float]) -> str:
     >>> mean_written((1.23456, 1.0, 2.0)), mean_written((1.5, math.nan, math.nan))
     ('1.235 [1, 2]', '1.5')
     """
-    middle, low, high = (numbers.plain(x, 4) for x in mean)
+    middle, low, high = (written.plain(x, 4) for x in mean)
     return middle if math.isnan(mean[1]) else f"{middle} [{low}, {high}]"
 
 
@@ -92,7 +92,7 @@ def _table(title: str, mine: Sequence[Scaling]) -> dict[str, Any]:
         "title": title,
         "heads": [each.panel.title for each in mine],
         "rows": rows,
-        "exponents": [(written(each.exponent), each.exponent.n) for each in mine],
+        "exponents": [(exponent_written(each.exponent), each.exponent.n) for each in mine],
     }
 
 

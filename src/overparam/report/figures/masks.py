@@ -1,10 +1,10 @@
 """Masks by density: where the weights are left, and what masks of two seeds share beyond chance."""
 
+from __future__ import annotations  # matplotlib is loaded where something is drawn
+
 from collections.abc import Sequence
 from statistics import mean
-from typing import Any
-
-from matplotlib.axes import Axes
+from typing import TYPE_CHECKING, Any
 
 from overparam.claims.intervals import t_interval
 from overparam.probes.mask_profile import MaskProfile
@@ -12,6 +12,9 @@ from overparam.probes.probe import Probe
 from overparam.probes.reading import Reading
 from overparam.report.figures.drawing import Drawing, Material, bars, levels_of, panels, place_of
 from overparam.report.figures.style import log_scale, looks
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 CAPTION = (
     "Left: share of the weights that each layer keeps, mean over seeds, of a network's first arm; dashed: of all "
@@ -25,7 +28,7 @@ CAPTION = (
 
 def masks(material: Material) -> Drawing | None:
     """A row of panels for each network: density by layer, and overlap over chance."""
-    mine = material.readings_of(_wanted)
+    mine = material.readings_of(is_mask_profile)
     if not mine:
         return None
     networks = {arm.name: arm.group or arm.name for arm in material.design.arms}
@@ -44,11 +47,12 @@ def masks(material: Material) -> Drawing | None:
             axes.set_xlabel("remaining weights, %")
             axes.legend(fontsize="x-small")
     alt = "Density of each layer, and weights shared by two seeds over chance, against the density of all layers"
-    facts = material.facts(_wanted, [place_of(reading) for reading in mine])
+    facts = material.facts(is_mask_profile, [place_of(reading) for reading in mine])
     return Drawing("masks", alt, f"{CAPTION}{_distances(material, mine)} {facts}", figure)
 
 
-def _wanted(probe: Probe) -> bool:
+def is_mask_profile(probe: Probe) -> bool:
+    """What each layer keeps, and what two seeds share."""
     return isinstance(probe, MaskProfile)
 
 

@@ -1,11 +1,11 @@
 """Loss increase under weight noise: as it is, and in percent of the loss without noise."""
 
+from __future__ import annotations  # matplotlib is loaded where something is drawn
+
 from collections.abc import Sequence
 from itertools import combinations
 from textwrap import fill
-from typing import Any
-
-from matplotlib.axes import Axes
+from typing import TYPE_CHECKING, Any
 
 from overparam.probes.probe import Probe
 from overparam.probes.reading import Reading
@@ -13,12 +13,15 @@ from overparam.probes.weight_noise import WeightNoise
 from overparam.report.figures.drawing import Drawing, Material, bars, geometric, key, levels_of, panels, place_of
 from overparam.report.figures.style import log_scale, looks
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 Curve = dict[float, tuple[float, float, float]]  # σ → geometric mean with its interval
 
 
 def noise(material: Material) -> Drawing | None:
     """Increase against σ, one line per level, one column of panels per arm; below in percent of the base loss."""
-    mine = material.readings_of(_wanted)
+    mine = material.readings_of(is_absolute_noise)
     if not mine:
         return None
     arms, styles = material.arms_of(mine), looks(levels_of(mine))
@@ -41,7 +44,8 @@ def noise(material: Material) -> Drawing | None:
     return Drawing("noise", alt, _caption(material, mine), figure)
 
 
-def _wanted(probe: Probe) -> bool:
+def is_absolute_noise(probe: Probe) -> bool:
+    """Noise of one size for all weights."""
     return isinstance(probe, WeightNoise) and probe.scale == "absolute"
 
 
@@ -86,5 +90,5 @@ def _caption(material: Material, mine: Sequence[Reading]) -> str:
         "Percents of a small base are large whatever the basin: dividing can reverse the order of two networks "
         f"although the absolute increase does not. It does so in {reversed_pairs} of {pairs} comparisons of two levels "
         f"of an arm at one σ.{f' Not drawn: {dropped} increases that were not positive.' if dropped else ''} "
-        f"{material.facts(_wanted, [place_of(reading) for reading in mine])}"
+        f"{material.facts(is_absolute_noise, [place_of(reading) for reading in mine])}"
     )

@@ -1,19 +1,23 @@
 """Scaling laws: measures against a numeric factor on logarithmic axes, with the exponents fitted to them."""
 
+from __future__ import annotations  # matplotlib is loaded where something is drawn
+
 import math
 from collections import Counter
 from collections.abc import Sequence
 from textwrap import fill
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from overparam.claims.sample import level_text
 from overparam.report.figures.drawing import Drawing, Material, bars, has_logarithm, panels
-from overparam.report.figures.exponents import Scaling, scaling_of, written
+from overparam.report.figures.exponents import Scaling, exponent_written, scaling_of
 from overparam.report.figures.style import log_scale, looks, styled
 from overparam.studies.study import RUN_METRICS, Cell, Design, Panel
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 MOST_COLUMNS = 4
 METHOD = (
@@ -77,7 +81,7 @@ def _label(found: Scaling) -> str:
         return "one level has no exponent"
     if found.exponent.n == 0:
         return "no seed has every level"
-    return f"b = {written(found.exponent)}, n = {found.exponent.n}"
+    return f"b = {exponent_written(found.exponent)}, n = {found.exponent.n}"
 
 
 def _reference(found: Scaling, exponent: float) -> list[float]:

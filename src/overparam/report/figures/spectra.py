@@ -1,11 +1,12 @@
 """Spectral densities: quadrature nodes, smoothed on an axis that is linear where the nodes cannot tell more."""
 
+from __future__ import annotations  # matplotlib is loaded where something is drawn
+
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from overparam.probes.probe import Probe
@@ -14,13 +15,16 @@ from overparam.probes.spectral_density import SpectralDensity
 from overparam.report.figures.drawing import Drawing, Material, key, levels_of, panels, place_of
 from overparam.report.figures.style import log_scale, looks
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 BANDWIDTH = 0.4  # of the density, in units of the axis: of ln λ where |λ| is large against its linear core
 Floats = NDArray[np.float64]
 
 
 def spectra(material: Material) -> Drawing | None:
     """Densities on an asinh axis, one line per run, one panel per arm."""
-    mine = material.readings_of(_wanted)
+    mine = material.readings_of(is_whole_spectrum)
     if not mine:
         return None
     arms, styles, core = material.arms_of(mine), looks(levels_of(mine)), linear_core(mine)
@@ -39,7 +43,7 @@ def spectra(material: Material) -> Drawing | None:
     return Drawing("spectra", "Spectral densities of the Hessian", _caption(material, mine, core), figure)
 
 
-def _wanted(probe: Probe) -> bool:
+def is_whole_spectrum(probe: Probe) -> bool:
     """Spectra that were measured to be seen, not for their number of effective parameters, which has a panel."""
     return isinstance(probe, SpectralDensity) and probe.prior_precision is None
 
@@ -119,5 +123,5 @@ def _caption(material: Material, mine: Sequence[Reading], core: float) -> str:
         f"has no shape of its own. Each node is spread by a Gaussian of {BANDWIDTH} on this axis, in this figure only; "
         "strokes at the foot are the outermost nodes. The lowest height is a tenth of one in "
         f"{_parameters(mine):,} eigenvalues. "
-        f"{material.facts(_wanted, [place_of(reading) for reading in mine])}"
+        f"{material.facts(is_whole_spectrum, [place_of(reading) for reading in mine])}"
     )

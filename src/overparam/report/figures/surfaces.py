@@ -1,10 +1,11 @@
 """Two loss surfaces side by side: how far the loss rises above that of the trained network."""
 
+from __future__ import annotations  # matplotlib is loaded where something is drawn
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.contour import QuadContourSet
 from numpy.typing import NDArray
 
 from overparam.probes.loss_surface import LossSurface
@@ -12,12 +13,16 @@ from overparam.probes.probe import Probe
 from overparam.probes.reading import Reading
 from overparam.report.figures.drawing import Drawing, Material, panels, place_of
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.contour import QuadContourSet
+
 Floats = NDArray[np.float64]
 
 
 def surfaces(material: Material) -> Drawing | None:
     """The first and the last level of one seed on one scale of colours."""
-    mine = material.readings_of(_wanted)
+    mine = material.readings_of(is_surface)
     pair = _pair(material, mine)
     if pair is None:
         return None
@@ -36,7 +41,8 @@ def surfaces(material: Material) -> Drawing | None:
     return Drawing("surfaces", "Two loss surfaces side by side", _caption(material, mine, pair), figure)
 
 
-def _wanted(probe: Probe) -> bool:
+def is_surface(probe: Probe) -> bool:
+    """Planes through the trained network."""
     return isinstance(probe, LossSurface)
 
 
@@ -88,5 +94,5 @@ def _caption(material: Material, mine: Sequence[Reading], pair: tuple[Reading, R
         f"network (+, {left} left and {right} right) on a plane along two random directions that are scaled filter by "
         "filter to the weights; both panels share the colours. The lowest colour is also that of points not above the "
         "centre. One plane of many. "
-        f"{material.facts(_wanted, [place_of(each) for each in pair], [place_of(each) for each in mine])}"
+        f"{material.facts(is_surface, [place_of(each) for each in pair], [place_of(each) for each in mine])}"
     )

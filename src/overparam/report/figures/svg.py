@@ -1,11 +1,15 @@
 """Figures as SVG and PNG, the same bytes for the same figure."""
 
+from __future__ import annotations  # matplotlib is loaded where something is drawn
+
 import io
 import re
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from overparam.report.figures.style import styled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def to_svg(figure: Figure) -> str:

@@ -1,20 +1,24 @@
-"""Pure figure functions: records and axes in, axes out."""
+"""The sweep: accuracy and gap against the swept factor, one line for each arm."""
+
+from __future__ import annotations  # matplotlib is loaded where something is drawn
 
 import math
 from collections.abc import Sequence
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from overparam.report.figures.drawing import has_logarithm
 from overparam.report.figures.style import looks, styled
 from overparam.report.tables import Row
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 PANELS = (("test_accuracy", "Test accuracy (%)"), ("gap", "Generalization gap: train − test accuracy (points)"))
 EARLY_PANELS = (("early_stop_accuracy", "Test accuracy when stopped early (%)"), ("early_stop_step", "Early-stop step"))
@@ -29,6 +33,8 @@ def sweep_figure(rows: Sequence[Row], frame: pl.DataFrame, factor: str) -> Figur
     A row of panels for each group of arms. Positive levels sit on a log2 axis; other numbers and names have places of
     their own to the right of it.
     """
+    from matplotlib.figure import Figure
+
     groups = grouped(rows)
     shown = [panels_of(group) for group in groups]
     columns = max(map(len, shown))
@@ -73,6 +79,8 @@ def level_places(rows: Sequence[Row]) -> dict[str, float]:
 
 def legend_keys(rows: Sequence[Row]) -> list[Line2D]:
     """One key per arm with its colour, marker and dash, as both panels draw it."""
+    from matplotlib.lines import Line2D
+
     titles = {row["arm"]: row["title"] for row in rows}
     styles: dict[str, dict[str, Any]] = looks(list(titles))
     return [Line2D([], [], label=title, ms=4.5, lw=1.2, **styles[arm]) for arm, title in titles.items()]

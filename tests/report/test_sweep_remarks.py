@@ -9,8 +9,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from overparam.report import tables
-from overparam.report.figures.remarks import cut_off, remarks, unfinished
 from overparam.report.figures.sweep import draw_panel, level_places, logit_limits
+from overparam.report.figures.sweep_remarks import cut_off, remarks, unfinished
 from overparam.report.render import render
 from tests.report.made_up import result
 
