@@ -7,6 +7,7 @@ import polars as pl
 from overparam.claims.sample import level_text
 from overparam.probes.extreme_eigenvalues import ExtremeEigenvalues
 from overparam.probes.loss_surface import LossSurface
+from overparam.probes.measurement import Look
 from overparam.probes.probe import Probe
 from overparam.probes.reading import Reading
 from overparam.probes.spectral_density import SpectralDensity
@@ -49,8 +50,8 @@ RISES: list[list[float | None]] = [[1.0, 2.0, None], [1.0, 0.0, 0.5], [30.0, 2.0
 
 
 def reading(cell: Cell, probe: Probe) -> Reading:
-    rows = tuple(row(probe, cell.level, cell.seed) for _ in probe.at)
-    return Reading(cell.arm, level_text(cell.level), cell.seed, cell.spec, probe, rows)
+    looks = tuple(Look.from_json(row(probe, cell.level, cell.seed)) for _ in probe.at)
+    return Reading(cell.arm, level_text(cell.level), cell.seed, cell.spec, probe, looks)
 
 
 def everything() -> tuple[pl.DataFrame, list[Reading]]:

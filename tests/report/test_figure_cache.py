@@ -145,8 +145,9 @@ def test_a_changed_measurement_changes_its_figure_and_no_other(folder: Path, bef
     result = measured()
     last = [i for i, each in enumerate(result.readings) if noise_for_all_weights(each)][-1]
     readings = list(result.readings)
-    rows = tuple(dict(row) | {"absolute_noise_0.01": 7.0} for row in readings[last].rows)
-    readings[last] = replace(readings[last], rows=rows)
+    end = readings[last].end
+    louder = replace(end, values={**end.values, "absolute_noise_0.01": 7.0})
+    readings[last] = replace(readings[last], looks=(louder,))
     render([replace(result, readings=tuple(readings))], folder)
     assert changed_figures(before, folder) == {"noise"}
     assert {name for name in written_now(folder) if name.startswith("figures/")} == {

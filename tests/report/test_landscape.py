@@ -52,7 +52,9 @@ def lines(axes: Axes) -> list[tuple[list[float], list[float]]]:
 def changed(readings: list[Reading], kind: type, change: Callable[[dict[str, Any]], dict[str, Any]]) -> list[Reading]:
     """The readings with the rows of one kind of probe changed."""
     return [
-        replace(each, rows=tuple(change(dict(row)) for row in each.rows)) if isinstance(each.probe, kind) else each
+        replace(each, looks=tuple(replace(look, values=change(dict(look.values))) for look in each.looks))
+        if isinstance(each.probe, kind)
+        else each
         for each in readings
     ]
 
@@ -263,7 +265,7 @@ def test_stability_bound_is_that_of_the_momentum(drawings: dict[str, Drawing]) -
 def test_curvature_along_training_has_gaps_where_a_solve_did_not_converge(drawings: dict[str, Drawing]) -> None:
     frame, readings = everything()
     stopped = drawn(frame, changed(readings, ExtremeEigenvalues, lambda row: row | {"status": "max_products"}))["along"]
-    steps = 4 * len(next(r for r in readings if isinstance(r.probe, ExtremeEigenvalues) and len(r.probe.at) > 1).rows)
+    steps = 4 * len(next(r for r in readings if isinstance(r.probe, ExtremeEigenvalues) and len(r.probe.at) > 1).looks)
     assert f"Not drawn: {steps} steps" in stopped.caption
     assert all(np.isnan(data(line)[1]).all() for line in stopped.figure.axes[0].lines)
     assert [data(line)[1][0] for line in drawings["along"].figure.axes[1].lines[:4]] == pytest.approx(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from overparam.claims.sample import level_text
 from overparam.probes.mask_profile import MaskProfile
+from overparam.probes.measurement import Look
 from overparam.probes.reading import Reading
 from overparam.report.figures.drawing import Material
 from overparam.report.figures.masks import masks
@@ -42,7 +43,10 @@ def row(cell: Cell) -> Row:
 def material(changed: Callable[[Row], Row] = dict, status: str = "ok", num_seeds: int = 5) -> Material:
     cells = [cell for cell in CELLS if cell.seed < num_seeds]
     runs = [{"arm": c.arm, "level": level_text(c.level), "seed": c.seed, "status": status} for c in cells]
-    readings = [Reading(c.arm, level_text(c.level), c.seed, c.spec, probes(c)[0], (changed(row(c)),)) for c in cells]
+    readings = [
+        Reading(c.arm, level_text(c.level), c.seed, c.spec, probes(c)[0], (Look(1, 1.0, 0.1, changed(row(c))),))
+        for c in cells
+    ]
     return Material("a factor", DESIGN, pl.DataFrame(runs), tuple(readings))
 
 

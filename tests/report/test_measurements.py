@@ -12,6 +12,7 @@ from matplotlib.container import ErrorbarContainer
 
 from overparam.claims.verdict import judge
 from overparam.foundations.numpy_generators import numpy_generator
+from overparam.probes.measurement import Look
 from overparam.report import tables
 from overparam.report.figures.drawing import geometric
 from overparam.report.readings import readings_json
@@ -39,7 +40,8 @@ def test_every_reading_is_in_the_file_that_figures_link(folder: Path) -> None:
     assert page.count('href="data/loss_landscape_measurements.json"') == page.count(", measured on the first") == 5
     records = json.loads((folder / "data" / "loss_landscape_measurements.json").read_text())
     assert [(r["arm"], r["level"], r["seed"], r["probe"]["kind"], r["rows"]) for r in records] == [
-        (r.arm, r.level, r.seed, r.probe.model_dump()["kind"], [dict(row) for row in r.rows]) for r in result().readings
+        (r.arm, r.level, r.seed, r.probe.model_dump()["kind"], [look.to_json() for look in r.looks])
+        for r in result().readings
     ]
 
 
@@ -59,8 +61,10 @@ def test_what_figures_show_can_be_had_from_the_file(folder: Path) -> None:
 
 def test_the_file_has_no_nan_and_the_same_bytes_each_time() -> None:
     _, readings = everything()
-    odd = replace(readings[0], rows=({"loss": float("nan"), "x": [float("inf"), 0.1]},))
-    assert json.loads(readings_json([odd]))[0]["rows"] == [{"loss": None, "x": [None, 0.1]}]
+    odd = replace(readings[0], looks=(Look(1, 1.0, 0.1, {"loss": float("nan"), "x": [float("inf"), 0.1]}),))
+    assert json.loads(readings_json([odd]))[0]["rows"] == [
+        {"step": 1, "epoch": 1.0, "lr": 0.1, "loss": None, "x": [None, 0.1]}
+    ]
     assert readings_json(readings) == readings_json(everything()[1])
     assert len(readings_json(readings).splitlines()) == len(readings) + 2
     assert json.loads(readings_json([])) == []

@@ -58,7 +58,7 @@ def readings_of(item: Experiment, execution: Execution) -> tuple[Reading, ...]:
     """All measurements of an experiment's cells that are in the store and have a look."""
     store = Store(execution.store)
     return tuple(
-        Reading(cell.arm, level_text(cell.level), cell.seed, cell.spec, probe, tuple(x.to_json() for x in found.looks))
+        Reading(cell.arm, level_text(cell.level), cell.seed, cell.spec, probe, found.looks)
         for cell in item.cells
         for probe in item.design.probes_of(cell)
         if (found := measurement_of(store, run_id(cell.spec), probe)) is not None and found.looks

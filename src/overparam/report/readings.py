@@ -15,7 +15,7 @@ def readings_json(readings: Iterable[Reading]) -> str:
             "level": each.level,
             "seed": each.seed,
             "probe": each.probe.model_dump(mode="json"),
-            "rows": each.rows,
+            "rows": [look.to_json() for look in each.looks],
         }
         for each in readings
     ]

@@ -3,10 +3,11 @@
 from __future__ import annotations  # matplotlib is loaded where something is drawn
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from overparam.probes.extreme_eigenvalues import ExtremeEigenvalues
+from overparam.probes.measurement import Look
 from overparam.probes.probe import Probe
 from overparam.probes.reading import Reading
 from overparam.report.figures.drawing import Drawing, Material, key, levels_of, panels, place_of
@@ -43,7 +44,7 @@ def along(material: Material) -> Drawing | None:
         said = f"; dashed: 2(1 + β) = {' or '.join(f'{bound:g}' for bound in bounds)}" if bounds else ""
         _axes(row, [f"{material.titles[arm]}: {title}" for title in ("λmax", f"lr · λmax{said}")])
     key(figure, styles, material.factor)
-    gaps = sum(not _drawn(row) for reading in mine for row in reading.rows)
+    gaps = sum(not _drawn(look) for reading in mine for look in reading.looks)
     missing = f" Not drawn: {gaps} steps without a converged positive λmax." if gaps else ""
     caption = f"{CAPTION}{missing} {material.facts(is_curvature_along, [place_of(reading) for reading in mine])}"
     return Drawing("along", "Curvature along training, and times the learning rate", caption, figure)
@@ -60,17 +61,17 @@ def _bounds(readings: Sequence[Reading]) -> list[float]:
     return sorted({2.0 * (1.0 + optimizer.momentum) for optimizer in optimizers if isinstance(optimizer, SGD)})
 
 
-def _drawn(row: Mapping[str, Any]) -> bool:
+def _drawn(look: Look) -> bool:
     """A converged solve whose λmax has a place on a log axis."""
-    top = row["lambda_max"]
-    return row.get("status") != "max_products" and top is not None and top > 0
+    top = look["lambda_max"]
+    return look.converged and top is not None and top > 0
 
 
 def _lines(row: list[Axes], reading: Reading, style: dict[str, Any]) -> None:
     """One run in both panels, with a gap where there is nothing to draw."""
-    tops = [each["lambda_max"] if _drawn(each) else math.nan for each in reading.rows]
-    products = [each["lr"] * top for each, top in zip(reading.rows, tops, strict=True)]
-    epochs = [each["epoch"] for each in reading.rows]
+    tops = [each["lambda_max"] if _drawn(each) else math.nan for each in reading.looks]
+    products = [each.lr * top for each, top in zip(reading.looks, tops, strict=True)]
+    epochs = [each.epoch for each in reading.looks]
     for axes, values in zip(row, (tops, products), strict=True):
         axes.plot(epochs, values, ms=4, lw=1.1, **style)
 

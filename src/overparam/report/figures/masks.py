@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from overparam.claims.intervals import t_interval
 from overparam.probes.mask_profile import MaskProfile
+from overparam.probes.measurement import Look
 from overparam.probes.probe import Probe
 from overparam.probes.reading import Reading
 from overparam.report.figures.drawing import Drawing, Material, bars, levels_of, panels, place_of
@@ -67,8 +68,8 @@ def _densities(axes: Axes, readings: Sequence[Reading]) -> None:
     log_scale(axes, "x", "y")
 
 
-def _by_level(readings: Sequence[Reading]) -> list[list[dict[str, Any]]]:
-    return [[dict(r.rows[-1]) for r in readings if r.level == level] for level in levels_of(readings)]
+def _by_level(readings: Sequence[Reading]) -> list[list[Look]]:
+    return [[r.end for r in readings if r.level == level] for level in levels_of(readings)]
 
 
 def _shared(axes: Axes, readings: Sequence[Reading], metric: str, title: str, style: dict[str, Any]) -> None:
@@ -88,7 +89,7 @@ def _distances(material: Material, readings: Sequence[Reading]) -> str:
     """How far from chance the pairs of each arm lie, in standard deviations under the null."""
     found: dict[str, list[float]] = {}
     for reading in readings:
-        if (z := reading.rows[-1]["mask_overlap_z"]) is not None:
+        if (z := reading.end["mask_overlap_z"]) is not None:
             found.setdefault(reading.arm, []).append(z)
     said = [f"{material.titles[arm]} {min(z):.1f} to {max(z):.1f}" for arm, z in found.items()]
     return f" Distances from chance in standard deviations: {'; '.join(said)}." if said else ""

@@ -53,7 +53,7 @@ def curve(readings: Sequence[Reading], *, relative: bool) -> Curve:
     """Geometric means over the seeds with a positive increase, at each σ; in percent of the base loss if `relative`."""
     values: dict[float, list[float]] = {}
     for reading in readings:
-        end = reading.rows[-1]
+        end = reading.end
         unit = (end["loss"] or 0.0) / 100.0 if relative else 1.0
         for sigma, name in zip(end["sigma"], reading.probe.metrics, strict=True):
             if end[name] is not None and end[name] > 0 and unit > 0:
@@ -82,7 +82,7 @@ def reversals(readings: Sequence[Reading]) -> tuple[int, int]:
 def _caption(material: Material, mine: Sequence[Reading]) -> str:
     found = [reversals([r for r in mine if r.arm == arm]) for arm in material.arms_of(mine)]
     reversed_pairs, pairs = (sum(column) for column in zip(*found, strict=True))
-    ends = [(reading.rows[-1], reading.probe.metrics) for reading in mine]
+    ends = [(reading.end, reading.probe.metrics) for reading in mine]
     dropped = sum(end[name] is None or end[name] <= 0 for end, names in ends for name in names)
     return (
         "Increase of the mean loss under Gaussian weight noise, the mean over draws: above as it is, below in percent "

@@ -66,14 +66,14 @@ def resolution(nodes: Sequence[float], weights: Sequence[float]) -> float:
 
 def linear_core(readings: Sequence[Reading]) -> float:
     """Where the axis is linear: up to the coarsest resolution of all lines, so that none shows more than was found."""
-    rows = [reading.rows[-1] for reading in readings]
+    rows = [reading.end for reading in readings]
     found = (resolution(n, w) for row in rows for n, w in zip(row["nodes"], row["weights"], strict=True))
     return max(found) or 1.0
 
 
 def density(reading: Reading, x: Floats, core: float) -> Floats:
     """Density per unit of the axis asinh(λ/core): each node spread by a Gaussian, the mean over probes."""
-    row = reading.rows[-1]
+    row = reading.end
     nodes, weights = np.arcsinh(np.array(row["nodes"]) / core), np.array(row["weights"])
     peaks = np.exp(-0.5 * ((x[:, None, None] - nodes) / BANDWIDTH) ** 2) / (BANDWIDTH * math.sqrt(2.0 * math.pi))
     found: Floats = (weights * peaks).sum((1, 2)) / len(nodes)
@@ -86,7 +86,7 @@ def _line(axes: Axes, reading: Reading, x: Floats, core: float, style: dict[str,
 
 def _ends(reading: Reading, core: float) -> tuple[float, float]:
     """The outermost nodes, on the axis."""
-    nodes = np.array(reading.rows[-1]["nodes"])
+    nodes = np.array(reading.end["nodes"])
     return math.asinh(nodes.min() / core), math.asinh(nodes.max() / core)
 
 
@@ -110,11 +110,11 @@ def _ticks(axes: Axes, low: float, high: float, core: float) -> None:
 
 
 def _parameters(readings: Sequence[Reading]) -> int:
-    return max(int(reading.rows[-1]["num_parameters"]) for reading in readings)
+    return max(int(reading.end["num_parameters"]) for reading in readings)
 
 
 def _caption(material: Material, mine: Sequence[Reading], core: float) -> str:
-    row = mine[0].rows[-1]
+    row = mine[0].end
     starts, steps = np.shape(row["nodes"])
     return (
         f"Stochastic Lanczos quadrature with {steps} steps from each of {starts} random starts, one line per seed. The "

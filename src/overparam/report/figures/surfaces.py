@@ -26,7 +26,7 @@ def surfaces(material: Material) -> Drawing | None:
     pair = _pair(material, mine)
     if pair is None:
         return None
-    logs = log_increases([np.array(each.rows[-1]["losses"], dtype=np.float64) for each in pair])
+    logs = log_increases([np.array(each.end["losses"], dtype=np.float64) for each in pair])
     finite = np.concatenate([each[np.isfinite(each)] for each in logs])
     if finite.size == 0:
         return None
@@ -78,7 +78,7 @@ def colour_ticks(low: float, high: float) -> list[float]:
 
 
 def _plane(axes: Axes, reading: Reading, log: Floats, levels: Floats) -> QuadContourSet:
-    ticks = reading.rows[-1]["coordinates"]
+    ticks = reading.end["coordinates"]
     drawn = axes.contourf(ticks, ticks, np.ma.masked_invalid(log).T, levels=levels, cmap="viridis")
     axes.plot([0], [0], marker="+", color="white", ms=9)
     axes.set_aspect("equal")
@@ -87,7 +87,7 @@ def _plane(axes: Axes, reading: Reading, log: Floats, levels: Floats) -> QuadCon
 
 
 def _caption(material: Material, mine: Sequence[Reading], pair: tuple[Reading, Reading]) -> str:
-    bases = [np.array(each.rows[-1]["losses"], dtype=np.float64) for each in pair]
+    bases = [np.array(each.end["losses"], dtype=np.float64) for each in pair]
     left, right = (f"{base[len(base) // 2, len(base) // 2]:.3g}" for base in bases)
     return (
         f"{material.titles[pair[0].arm]}, seed {pair[0].seed}: how far the loss rises above that of the trained "
