@@ -138,7 +138,7 @@ def test_what_was_asked_for_is_remembered_before_it_fails(tmp_path: Path, monkey
 def declared(name: str, num_train: int = 100) -> Study:
     """A study of two runs."""
     run = spec().model_copy(update={"data": op.DataSpec(name="digits", num_train=num_train, num_test=100)})
-    arm = Arm(name="a", title="A", note="", levels=(Level(level=8, spec=run),))
+    arm = Arm(name="a", title="A", note="", levels=(Level(value=8, spec=run),))
     design = Design(seeds=(0, 1), arms=(arm,), claims=(), caption="")
     return Study(name=name, title=name, question="", background="", factor="f", designs={"smoke": design})
 

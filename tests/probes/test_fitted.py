@@ -24,7 +24,7 @@ from overparam.studies.study import Arm, Design, Level, Probing, Study
 def design(noise: float = 0.2, num_val: int = 40) -> Design:
     data = DataSpec(name="digits", num_train=200, num_val=num_val, num_test=100, label_noise=noise)
     train = TrainSpec(optimizer=SGD(lr=0.05), batch_size=50, epochs=6)
-    levels = tuple(Level(level=w, spec=RunSpec(data=data, model=MLP(width=w), train=train)) for w in (4, 16))
+    levels = tuple(Level(value=w, spec=RunSpec(data=data, model=MLP(width=w), train=train)) for w in (4, 16))
     arm = Arm(name="arm", title="Arm", note="", levels=levels)
     probings = (Probing(probe=LabelFit()),)
     return Design(seeds=(0, 1), arms=(arm,), claims=(), caption="", probings=probings, data_varies=True)

@@ -235,7 +235,7 @@ def test_a_damaged_measurement_is_refused(measured: Execution, tmp_path: Path) -
 
 
 def design(claims: tuple[Claim, ...] = ()) -> Design:
-    levels = tuple(Level(level=size, spec=spec(batch_size=size, epochs=40)) for size in (16, 32))
+    levels = tuple(Level(value=size, spec=spec(batch_size=size, epochs=40)) for size in (16, 32))
     arms = tuple(Arm(name=name, title=name, note="", levels=levels) for name in ("a", "b"))
     probings = (
         Probing(probe=WeightNoise(num_examples=50, sigmas=(0.05, 0.1))),

@@ -22,7 +22,7 @@ def test_a_ticket_of_many_rounds_names_its_parents_and_stops_there() -> None:
 
 
 def test_what_levels_have_in_common_is_said_once() -> None:
-    levels = tuple(Level(level=i, spec=spec) for i, spec in enumerate(CHAIN[18:], start=18))
+    levels = tuple(Level(value=i, spec=spec) for i, spec in enumerate(CHAIN[18:], start=18))
     arm = Arm(name="ticket", title="Ticket", note="", levels=levels)
     design = Design(seeds=(0, 1), arms=(arm,), claims=(), caption="")
     common = dict(shared(design))

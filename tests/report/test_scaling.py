@@ -149,8 +149,8 @@ def test_what_is_left_out_is_counted() -> None:
 
 
 def test_levels_that_are_names_are_skipped_and_named() -> None:
-    named = [level.level for arm in DESIGN.arms for level in arm.levels if isinstance(level.level, str)]
-    arm = next(arm.name for arm in DESIGN.arms if any(isinstance(level.level, str) for level in arm.levels))
+    named = [level.value for arm in DESIGN.arms for level in arm.levels if isinstance(level.value, str)]
+    arm = next(arm.name for arm in DESIGN.arms if any(isinstance(level.value, str) for level in arm.levels))
     design = DESIGN.model_copy(update={"panels": (Panel(arm=arm, metric="test_loss", title="Test loss"),)})
     material = Material(FACTOR, design, table(), ())
     drawing = scaling(material, scalings(material))

@@ -19,7 +19,7 @@ def test_all_that_the_studies_say_is_ascii(name: str) -> None:
         text
         for each in designs
         for arm in each.arms
-        for text in (arm.title, *(level_text(x.level) for x in arm.levels))
+        for text in (arm.title, *(level_text(x.value) for x in arm.levels))
     ]
     said += [written.effect(x, unit) for x in (-40.0, 0.5) for unit in ("factor", "points", "exponent", "%", "mean")]
     assert len(said) > 20

@@ -120,7 +120,7 @@ def test_presets_have_six_confirmatory_claims_and_runs_of_their_own(preset: Any)
 def test_a_seed_reaches_every_run_behind_and_data_seeds_keep_their_distance() -> None:
     moved = LADDER.control(TICKET, 2)
     fresh = moved.model_copy(update={"data": moved.data.model_copy(update={"data_seed": 100})})
-    arm = Arm(name="a", title="A", note="", levels=(Level(level=1, spec=fresh),), num_seeds=2)
+    arm = Arm(name="a", title="A", note="", levels=(Level(value=1, spec=fresh),), num_seeds=2)
     design = Design(seeds=(3, 5, 8), arms=(arm,), claims=(), caption="", data_varies=True)
     cells = list(design.cells())
     assert [cell.seed for cell in cells] == [3, 5]

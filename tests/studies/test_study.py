@@ -21,7 +21,7 @@ def spec(batch_size: int) -> RunSpec:
     return RunSpec(data=DataSpec(name="digits"), model=MLP(width=8), train=train)
 
 
-ARM = Arm(name="sgd", title="SGD", note="", levels=tuple(Level(level=b, spec=spec(b)) for b in (8, 32)))
+ARM = Arm(name="sgd", title="SGD", note="", levels=tuple(Level(value=b, spec=spec(b)) for b in (8, 32)))
 
 
 def claim(name: str = "c", estimand: Any = None, **fields: Any) -> Claim:
@@ -47,7 +47,7 @@ def test_a_seed_counts_once_and_one_is_needed(seeds: tuple[int, ...]) -> None:
 
 
 def arm_of(*levels: float | str, name: str = "noise") -> Arm:
-    return Arm(name=name, title="Noise", note="", levels=tuple(Level(level=x, spec=spec(8)) for x in levels))
+    return Arm(name=name, title="Noise", note="", levels=tuple(Level(value=x, spec=spec(8)) for x in levels))
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_level_is_its_text(level: float) -> None:
 
 def test_levels_of_the_studies_are_written_with_few_digits() -> None:
     designs = [design for study in STUDIES.values() for design in study.designs.values()]
-    levels = {x.level for each in designs for arm in each.arms for x in arm.levels if not isinstance(x.level, str)}
+    levels = {x.value for each in designs for arm in each.arms for x in arm.levels if not isinstance(x.value, str)}
     assert len(levels) > 20 and all(level_text(level) == format(level, "g") for level in levels)
 
 

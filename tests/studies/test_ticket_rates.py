@@ -26,14 +26,14 @@ def test_the_grid_has_every_kind_at_every_rate_and_the_common_one() -> None:
     arms = grid(LADDER, 2)
     assert [arm.title for arm in arms] == [DENSE, TICKET, *CONTROLS]
     for arm, spec in zip(arms, kinds(LADDER, 2).values(), strict=True):
-        assert [level.level for level in arm.levels] == list(GRID)
-        assert [run_id(level.spec) for level in arm.levels if level.level == 1.2e-3] == [run_id(spec)]
+        assert [level.value for level in arm.levels] == list(GRID)
+        assert [run_id(level.spec) for level in arm.levels if level.value == 1.2e-3] == [run_id(spec)]
 
 
 def test_tuned_arms_have_their_own_rate_and_share_the_run_where_it_is_the_common_one() -> None:
     rates = {kind: 1.2e-3 if kind == TICKET else 2.4e-3 for kind in (DENSE, TICKET, *CONTROLS)}
     ticket, *others = tuned(LADDER, 2, rates)
-    found = [(level.level, level.spec.train.optimizer.lr) for level in ticket.levels]
+    found = [(level.value, level.spec.train.optimizer.lr) for level in ticket.levels]
     assert found == [(100.0, 2.4e-3), (30.0, 1.2e-3)]
     assert ticket.levels[1].spec == LADDER.chain[2]
     assert ticket.note.startswith("Learning rate 0.0012, of the dense network 0.0024;")
@@ -46,7 +46,7 @@ def test_the_laptop_preset_shows_fixed_and_tuned_rates_of_every_kind() -> None:
     assert RATES.keys() == {DENSE, TICKET, *CONTROLS} and set(RATES.values()) <= set(GRID)
     arms = {arm.name: arm for arm in design.arms}
     dense, ticket = arms["lenet_ticket_tuned"].levels
-    assert (dense.level, ticket.level) == (100, 13.5)
+    assert (dense.value, ticket.value) == (100, 13.5)
     own = {DENSE: dense, TICKET: ticket, **{kind: arms[f"lenet_{kind}_tuned"].levels[0] for kind in CONTROLS}}
     assert {kind: level.spec.train.optimizer.lr for kind, level in own.items()} == RATES
     assert {run_id(each) for each in own["shuffled"].spec.parents()} <= {

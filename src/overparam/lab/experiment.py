@@ -92,7 +92,7 @@ def overridden(design: Design, overrides: Sequence[str], study: str) -> Design:
             changed[arm.name].append(level.model_copy(update={"spec": _changed(level, level.spec, assignments)}))
         except OverrideError as error:
             for problem in error.problems:
-                problems.setdefault(problem, []).append(f" (arm {arm.name}, level {level_text(level.level)})")
+                problems.setdefault(problem, []).append(f" (arm {arm.name}, level {level_text(level.value)})")
     if not problems and unused:
         problems = {f"{path}: no run uses it (study {study})": [] for path, _ in unused}
     if problems:
@@ -157,7 +157,7 @@ def of_specs(specs: Sequence[RunSpec], overrides: Sequence[str] = ()) -> Experim
     groups: dict[RunSpec, list[RunSpec]] = {}
     for spec in dict.fromkeys(specs):
         groups.setdefault(_up_to_seed(spec), []).append(spec)
-    levels = tuple(Level(level=f"run {number}", spec=spec) for number, spec in enumerate(groups))
+    levels = tuple(Level(value=f"run {number}", spec=spec) for number, spec in enumerate(groups))
     arm = Arm(name="runs", title="Runs", note="", levels=levels)
     all_seeds = tuple(sorted({spec.seed for spec in specs}))
     design = Design(seeds=all_seeds, arms=(arm,), claims=(), caption="Runs as given.")
@@ -165,7 +165,7 @@ def of_specs(specs: Sequence[RunSpec], overrides: Sequence[str] = ()) -> Experim
     item = of_design(study, "smoke", design, overrides)
     assignments = parse_assignments(overrides)
     cells = tuple(
-        Cell("runs", level.level, spec.seed, _changed(level, spec, assignments))
+        Cell("runs", level.value, spec.seed, _changed(level, spec, assignments))
         for level, group in zip(levels, groups.values(), strict=True)
         for spec in group
     )

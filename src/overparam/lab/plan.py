@@ -117,7 +117,7 @@ def cost_of(
     """
     share: dict[RunId, float] = {}
     for item in experiments:
-        expected = {(arm.name, each.level): each.expected_share for arm in item.design.arms for each in arm.levels}
+        expected = {(arm.name, each.value): each.expected_share for arm in item.design.arms for each in arm.levels}
         share |= {run_id(cell.spec): expected[cell.arm, cell.level] for cell in item.cells}
     found: dict[RunId, float] = {}
     for run in plan.missing:

@@ -62,8 +62,8 @@ def _wrong_labels(before: Design, now: Design) -> Iterable[str]:
     for old, arm in zip(before.arms, now.arms, strict=True):
         for was, level in zip(old.levels, arm.levels, strict=True):
             actual = _batch_size(level)
-            if was.level == _batch_size(was) and actual not in (None, level.level):
-                yield f"{arm.title}, {level_text(level.level)}: the batch size is {actual} here, not that of its label."
+            if was.value == _batch_size(was) and actual not in (None, level.value):
+                yield f"{arm.title}, {level_text(level.value)}: the batch size is {actual} here, not that of its label."
 
 
 def _batch_size(level: Level) -> int | None:

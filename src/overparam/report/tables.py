@@ -22,8 +22,8 @@ def cell_rows(design: Design, frame: pl.DataFrame) -> list[Row]:
     rows = []
     for arm in design.arms:
         for level in arm.levels:
-            cell = frame.filter((pl.col("arm") == arm.name) & (pl.col("level") == level_text(level.level)))
-            rows.append({"arm": arm.name, "title": arm.title, "group": arm.group, **_cell(cell, level.level)})
+            cell = frame.filter((pl.col("arm") == arm.name) & (pl.col("level") == level_text(level.value)))
+            rows.append({"arm": arm.name, "title": arm.title, "group": arm.group, **_cell(cell, level.value)})
     return rows
 
 

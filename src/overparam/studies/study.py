@@ -27,14 +27,22 @@ RUN_METRICS: tuple[Metric, ...] = ("test_accuracy", "train_accuracy", "test_loss
 
 
 class Level(Spec):
-    """One level of an arm: its position on the swept axis and the run it stands for, up to the seed.
+    """One level of an arm: the value of the swept factor, or a name, and the run it stands for, up to the seed.
 
     `expected_share` is the share of its step cap that a run to a target loss took on pilot seeds; plans use it.
     """
 
-    level: float | str
+    value: float | str
     spec: RunSpec
     expected_share: float = Field(default=1.0, gt=0.0, le=1.0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _under_its_former_name(cls, values: Any) -> Any:
+        """`value` was called `level`; declarations from before are read as they were meant."""
+        if isinstance(values, dict) and "level" in values and "value" not in values:
+            return {"value" if name == "level" else name: each for name, each in values.items()}
+        return values
 
 
 class Arm(Spec):
@@ -128,13 +136,13 @@ class Design(Spec):
         if twice := _repeated([arm.name for arm in self.arms]):
             raise ValueError(f'two arms are named "{twice[0]}"; give each arm a name of its own')
         for arm in self.arms:
-            if twice := _repeated([level_text(level.level) for level in arm.levels]):
+            if twice := _repeated([level_text(level.value) for level in arm.levels]):
                 raise ValueError(f'two levels of arm {arm.name} are "{twice[0]}"; give each level once')
         return self
 
     @model_validator(mode="after")
     def _claims_point_at_cells(self) -> "Design":
-        cells = {(arm.name, level.level) for arm in self.arms for level in arm.levels}
+        cells = {(arm.name, level.value) for arm in self.arms for level in arm.levels}
         arms = {arm.name for arm in self.arms}
         for claim in self.claims:
             missing = [f"{p}" for p in claim.estimand.points if (p.arm, p.level) not in cells]
@@ -148,7 +156,7 @@ class Design(Spec):
 
     @model_validator(mode="after")
     def _logarithms_have_positive_levels(self) -> "Design":
-        levels = {arm.name: [each.level for each in arm.levels] for arm in self.arms}
+        levels = {arm.name: [each.value for each in arm.levels] for arm in self.arms}
         for claim in self.claims:
             for arm in claim.estimand.arms if claim.estimand.logarithmic_levels else ():
                 if refused := [x for x in levels[arm] if not isinstance(x, str) and x <= 0]:
@@ -162,8 +170,8 @@ class Design(Spec):
         for claim in self.claims:
             least = claim.estimand.least_levels
             for name in claim.estimand.arms:
-                if sum(not isinstance(each.level, str) for each in arms[name]) < least:
-                    raise ValueError(_too_few_numbers(claim, name, [level_text(x.level) for x in arms[name]], least))
+                if sum(not isinstance(each.value, str) for each in arms[name]) < least:
+                    raise ValueError(_too_few_numbers(claim, name, [level_text(x.value) for x in arms[name]], least))
         return self
 
     @model_validator(mode="after")
@@ -186,10 +194,10 @@ class Design(Spec):
         for arm in self.arms:
             for level in arm.levels:
                 for seed in self.seeds[:1]:  # which has every probe that a later seed has
-                    probes = self.probes_of(Cell(arm.name, level.level, seed, level.spec))
+                    probes = self.probes_of(Cell(arm.name, level.value, seed, level.spec))
                     names = [name for probe in probes for name in probe.columns]
                     if twice := _repeated(names):
-                        raise ValueError(f'two probes of {arm.name}, level {level.level}, give "{twice[0]}"')
+                        raise ValueError(f'two probes of {arm.name}, level {level.value}, give "{twice[0]}"')
         return self
 
     def cells(self) -> Iterator[Cell]:
@@ -199,7 +207,7 @@ class Design(Spec):
             for level in arm.levels:
                 for seed in self.seeds[: arm.num_seeds]:
                     spec = level.spec.with_parents(self._seeded(seed), done[seed])
-                    yield Cell(arm.name, level.level, seed, spec)
+                    yield Cell(arm.name, level.value, seed, spec)
 
     def seeds_of(self, claim: Claim) -> int:
         """How many seeds every arm has that a claim points at."""

@@ -137,6 +137,6 @@ def _unusable(value: float | None) -> str:
 
 def _not_drawn(design: Design) -> list[str]:
     shown = {panel.arm for panel in design.panels}
-    levels = [level.level for arm in design.arms if arm.name in shown for level in arm.levels]
+    levels = [level.value for arm in design.arms if arm.name in shown for level in arm.levels]
     named = list(dict.fromkeys(level_text(level) for level in levels if not has_logarithm(level)))
     return [f"Levels that are not positive numbers are not drawn: {', '.join(named)}."] if named else []

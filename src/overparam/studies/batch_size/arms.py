@@ -17,13 +17,13 @@ def sgd(data: DataSpec, model: Model, batch_size: int, lr: float, **length: floa
 
 def levels(data: DataSpec, model: Model, lrs: Rates, **length: float | str) -> tuple[Level, ...]:
     """One level per batch size."""
-    return tuple(Level(level=size, spec=sgd(data, model, size, lr, **length)) for size, lr in lrs.items())
+    return tuple(Level(value=size, spec=sgd(data, model, size, lr, **length)) for size, lr in lrs.items())
 
 
 def equal_epochs(data: DataSpec, model: Model, lrs: Rates, epochs: int, adam_size: int) -> Arm:
     """The paper's own comparison, with its Adam baseline (lr .001, cosine)."""
     train = TrainSpec(optimizer=Adam(lr=1e-3), batch_size=adam_size, epochs=epochs)
-    adam = Level(level=f"adam-{adam_size}", spec=RunSpec(data=data, model=model, train=train))
+    adam = Level(value=f"adam-{adam_size}", spec=RunSpec(data=data, model=model, train=train))
     return Arm(
         name="equal_epochs",
         title="Equal epochs",
@@ -74,7 +74,7 @@ def full_batch(data: DataSpec, model: Model, small: tuple[int, float, int], step
     """Deterministic gradient descent, given as many steps as it needs, against a small batch on the same data."""
     size, lr, epochs = small
     assert data.num_train is not None
-    full = [Level(level=f"full lr {rate:g}", spec=sgd(data, model, data.num_train, rate, steps=steps)) for rate in lrs]
+    full = [Level(value=f"full lr {rate:g}", spec=sgd(data, model, data.num_train, rate, steps=steps)) for rate in lrs]
     return Arm(
         name="full_batch",
         title="Full batch, fewer examples",

@@ -71,7 +71,7 @@ def _overnight() -> Design:
 def _paper() -> Design:
     model, data, few = CNN(channels=32), DataSpec(name="cifar10"), FIRST_5000
     full = full_batch(few, model, (32, 0.005, 80), 1000, (0.1,))
-    as_published = Level(level="full, 80 steps at lr 0.001", spec=sgd(few, model, 5000, 0.001, steps=80))
+    as_published = Level(value="full, 80 steps at lr 0.001", spec=sgd(few, model, 5000, 0.001, steps=80))
     return Design(
         seeds=(0, 1, 2, 3, 4),
         arms=(

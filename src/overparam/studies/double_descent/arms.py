@@ -14,7 +14,7 @@ MNIST = DataSpec(name="mnist", num_train=10_000)
 
 
 def _mlps(name: str, title: str, note: str, data: DataSpec, train: TrainSpec, widths: Iterable[int], depth: int) -> Arm:
-    levels = (Level(level=w, spec=RunSpec(data=data, model=MLP(width=w, depth=depth), train=train)) for w in widths)
+    levels = (Level(value=w, spec=RunSpec(data=data, model=MLP(width=w, depth=depth), train=train)) for w in widths)
     return Arm(name=name, title=title, note=note, levels=tuple(levels))
 
 
@@ -49,7 +49,7 @@ def epochs(width: int) -> Arm:
         data=SIGNALS.model_copy(update={"label_noise": WRONG}), model=MLP(width=width, depth=3), train=ENDLESS
     )
     lengths = {e: spec.train.model_copy(update={"epochs": e}) for e in (2, 5, 10, 20, 40, 80, 120, 200, 300, 500)}
-    levels = tuple(Level(level=e, spec=spec.model_copy(update={"train": train})) for e, train in lengths.items())
+    levels = tuple(Level(value=e, spec=spec.model_copy(update={"train": train})) for e, train in lengths.items())
     note = f"Levels are epochs, the width is {width}."
     return Arm(name=EPOCHS, title="MNIST-1D along training", note=note, levels=levels)
 
@@ -59,7 +59,7 @@ def samples(width: int) -> Arm:
     data = SIGNALS.model_copy(update={"label_noise": WRONG, "num_val": 0})
     sizes = {n: data.model_copy(update={"num_train": n}) for n in (250, 500, 1000, 1400, 1700, 2000, 2500, 3000, 4000)}
     model = MLP(width=width, depth=3)
-    levels = tuple(Level(level=n, spec=RunSpec(data=d, model=model, train=ENDLESS)) for n, d in sizes.items())
+    levels = tuple(Level(value=n, spec=RunSpec(data=d, model=model, train=ENDLESS)) for n, d in sizes.items())
     note = f"Levels are training examples, the width is {width}."
     return Arm(name=SAMPLES, title="MNIST-1D by sample size", note=note, levels=levels)
 
@@ -72,5 +72,5 @@ def cnns(channels: Iterable[int], data: DataSpec, epochs: int, batch_norm: bool)
         name=CNN_ARM if batch_norm else f"{CNN_ARM}_without_bn",
         title=f"CNN, 15 % wrong labels{'' if batch_norm else ', no BN'}",
         note="Levels are channels.",
-        levels=tuple(Level(level=c, spec=RunSpec(data=data, model=m, train=train)) for c, m in models.items()),
+        levels=tuple(Level(value=c, spec=RunSpec(data=data, model=m, train=train)) for c, m in models.items()),
     )

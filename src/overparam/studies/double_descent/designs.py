@@ -116,7 +116,7 @@ def _paper() -> Design:
     images = DataSpec(name="cifar10")
     train = TrainSpec(optimizer=SGD(lr=0.1), batch_size=128, epochs=60)
     models = {c: CNN(channels=c, batch_norm=False) for c in (4, 8, 16, 32, 64, 96)}
-    levels = tuple(Level(level=c, spec=RunSpec(data=images, model=m, train=train)) for c, m in models.items())
+    levels = tuple(Level(value=c, spec=RunSpec(data=images, model=m, train=train)) for c, m in models.items())
     cnn = Arm(
         name=PUBLISHED_CNN,
         title="CIFAR-10, published protocol",

@@ -43,7 +43,7 @@ def probings(
 
 def _design(preset: Preset, small: int, large: int, n: int, budget: float | None, everything: bool = False) -> Design:
     source = BATCH_SIZE[preset]
-    levels = tuple(level.level for level in source.arms[0].levels) if everything else (small, 128, large)
+    levels = tuple(level.value for level in source.arms[0].levels) if everything else (small, 128, large)
     seeds = len(source.seeds) if everything else 2
     return Design(
         seeds=source.seeds,

@@ -44,7 +44,7 @@ class Ladder:
 
     def arm(self, kind: str, numbers: Sequence[int], num_seeds: int | None = None) -> Arm:
         """One kind of run at the densities of these rounds."""
-        levels = (Level(level=self.density(number), spec=self.control(kind, number)) for number in numbers)
+        levels = (Level(value=self.density(number), spec=self.control(kind, number)) for number in numbers)
         title = f"{self.title}: {TITLES[kind]}"
         note = "Levels are the remaining weights in percent."
         return Arm(
@@ -74,7 +74,7 @@ class Ladder:
                 name=arm_name(self.name, f"{kind}_{FRESH}"),
                 title=f"{self.title}: {TITLES[kind]}, fresh sample",
                 note="Masks come from one sample, training and test examples from another.",
-                levels=tuple(Level(level=at, spec=spec) for at, spec in specs.items()),
+                levels=tuple(Level(value=at, spec=spec) for at, spec in specs.items()),
                 group=self.title,
             )
 

@@ -39,7 +39,7 @@ def grid(ladder: Ladder, number: int) -> tuple[Arm, ...]:
             name=arm_name(ladder.name, kind),
             title=kind,
             note="Levels are learning rates.",
-            levels=tuple(Level(level=rate, spec=at_rate(spec, rate)) for rate in GRID),
+            levels=tuple(Level(value=rate, spec=at_rate(spec, rate)) for rate in GRID),
         )
         for kind, spec in kinds(ladder, number).items()
     )
@@ -48,9 +48,9 @@ def grid(ladder: Ladder, number: int) -> tuple[Arm, ...]:
 def tuned(ladder: Ladder, number: int, rates: Mapping[str, float]) -> Iterator[Arm]:
     """The ticket of a round, the dense run beside it, and its controls, each at its own rate."""
     specs = {kind: at_rate(spec, rates[kind]) for kind, spec in kinds(ladder, number).items()}
-    dense = Level(level=ladder.density(0), spec=specs.pop(DENSE))
+    dense = Level(value=ladder.density(0), spec=specs.pop(DENSE))
     for kind, spec in specs.items():
-        at = Level(level=ladder.density(number), spec=spec)
+        at = Level(value=ladder.density(number), spec=spec)
         beside = f", of the dense network {rates[DENSE]:g}" if kind == TICKET else ""
         yield Arm(
             name=arm_name(ladder.name, f"{kind}_{TUNED}"),

@@ -29,7 +29,7 @@ def published(widths: Iterable[int], data: DataSpec, train: TrainSpec) -> Arm:
         title="Standard parameterization, SGD",
         note="The published protocol: PyTorch's initialization, momentum .9, cosine schedule, cross-entropy, one "
         "learning rate for all widths. This kernel has no limit of infinite width.",
-        levels=tuple(Level(level=w, spec=RunSpec(data=data, model=MLP(width=w), train=train)) for w in widths),
+        levels=tuple(Level(value=w, spec=RunSpec(data=data, model=MLP(width=w), train=train)) for w in widths),
     )
 
 
@@ -48,7 +48,7 @@ def theory(widths: Iterable[int], data: DataSpec, lr: float, steps: int) -> Arm:
         note=f"Full-batch gradient descent without momentum on the squared error, {steps} steps at rate {lr:g}, no "
         "biases. The function at the start is subtracted: its random values are as large as the targets, and no kernel "
         "can learn them.",
-        levels=tuple(Level(level=w, spec=RunSpec(data=data, model=m, train=train)) for w, m in models.items()),
+        levels=tuple(Level(value=w, spec=RunSpec(data=data, model=m, train=train)) for w, m in models.items()),
     )
 
 
