@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 import overparam as op
-from overparam.claims.sample import level_text
+from overparam.claims.estimand import level_text
 from overparam.data.types import DataError
 from overparam.identity import run_id
 from overparam.lab.costs import CostModel

@@ -73,7 +73,7 @@ def test_a_stop_reaches_the_training_of_the_other_run(tmp_path: Path) -> None:
     execution = Execution(store=tmp_path)
     run = execute(Setting(DENSE, execution))
     with pytest.raises(Interrupted):
-        measure(Setting(DENSE, execution), PROBE, should_stop=lambda: True)
+        measure(Setting(DENSE, execution), run, PROBE, should_stop=lambda: True)
     (other,) = PROBE.siblings(DENSE)
     assert not Store(tmp_path).has(run_id(other))
     assert not Store(tmp_path).has_measurement(run.run_id, probe_id(PROBE))
@@ -81,7 +81,7 @@ def test_a_stop_reaches_the_training_of_the_other_run(tmp_path: Path) -> None:
 
 def test_all_probes_that_fail_are_named(tmp_path: Path) -> None:
     probes = [LossSurface(num_examples=50, points=3), WeightNoise(num_examples=50, sigmas=(0.1,), scale="filter")]
-    with pytest.raises(RuntimeError, match=r"Surface counts .*; .*Noise counts"):
+    with pytest.raises(RuntimeError, match=r"LossSurface counts .*; .*WeightNoise counts"):
         execute_and_measure(Setting(TICKET, Execution(store=tmp_path)), frozenset(), probes, lambda: False)
 
 

@@ -138,5 +138,15 @@ def test_a_loss_that_is_no_number_is_no_minimum(tmp_path: Path) -> None:
         rows.append(observer.measure(Moment(10, Sure(logit), optimizer, setting.timetable, lr=0.1)))
     tested = [not math.isnan(row["test_accuracy"]) for row in rows]
     assert tested == [True, True, False, True, False], "test examples are looked at where the loss is the lowest so far"
+    losses: list[float | None] = [3.0, 2.0, None, 1.0, 4.0]
+    seen: dict[str, list[float | None]]
+    seen = {"step": [10.0, 20.0, 30.0, 40.0, 50.0], "val_loss": losses, "test_accuracy": [0.3, 0.2, None, 0.1, None]}
+    found = LOOKS.lowest(seen)
+    assert (found["early_stop_step"], found["early_stop_val_loss"], found["early_stop_accuracy"]) == (40.0, 1.0, 0.1)
     observer.resume([{"val_loss": 2.5}, {"val_loss": None}])
     assert math.isnan(observer.measure(Moment(60, Sure(3.0), optimizer, setting.timetable, lr=0.1))["test_accuracy"])
+
+
+def test_it_is_of_the_whole_run() -> None:
+    with pytest.raises(ValueError, match=r"at = \[0.5, 1.0\], but EarlyStop is of the whole run"):
+        EarlyStop(at=(0.5, 1.0))

@@ -293,3 +293,12 @@ def test_the_penalty_on_the_weights_is_not_in_the_curvature(tmp_path: Path) -> N
         values = torch.linalg.eigvalsh(dense(CurvatureOperator(problem)))
     (row,) = Store(tmp_path).measurement(run_id(decayed), probe_id(probe))["rows"]
     assert row["lambda_max"] == pytest.approx(float(values[-1]), rel=1e-2, abs=1e-2)
+
+
+def test_a_run_that_diverged_has_an_empty_measurement_of_every_probe(tmp_path: Path) -> None:
+    """Also of one that is not defined for such a run: nothing is computed that could be refused."""
+    wild, execution = spec(optimizer=SGD(lr=1e8)), Execution(store=tmp_path)
+    probes = [Linearization(at=(0.1, 0.5, 1.0)), ALL[5]]
+    assert execute_and_measure(Setting(wild, execution), frozenset(), probes, never).status == "diverged"
+    for probe in probes:
+        assert Store(tmp_path).measurement(run_id(wild), probe_id(probe))["rows"] == []

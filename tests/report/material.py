@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from overparam.claims.sample import level_text
+from overparam.claims.estimand import level_text
 from overparam.probes.extreme_eigenvalues import ExtremeEigenvalues
 from overparam.probes.loss_surface import LossSurface
 from overparam.probes.measurement import Look

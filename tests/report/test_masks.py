@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from numpy.typing import NDArray
 
-from overparam.claims.sample import level_text
+from overparam.claims.estimand import level_text
 from overparam.probes.mask_profile import MaskProfile
 from overparam.probes.measurement import Look
 from overparam.probes.reading import Reading

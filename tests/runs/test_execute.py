@@ -100,8 +100,10 @@ def test_same_spec_same_bits_and_seeds_and_streams_matter(tmp_path: Path) -> Non
 
 def test_a_finished_run_is_not_computed_again(tmp_path: Path) -> None:
     first, before = train(spec(), store=tmp_path), files(tmp_path)
-    assert train(spec(), store=tmp_path).result == first.result
+    setting = Setting(spec(), Execution(store=tmp_path))
+    assert execute(setting).result == first.result
     assert files(tmp_path) == before
+    assert "examples" not in vars(setting), "the data is not even prepared"
 
 
 def test_a_finished_run_is_read_without_a_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,9 +246,10 @@ def test_a_finished_run_is_replayed_for_a_new_observer_once(tmp_path: Path) -> N
     train(spec(), store=tmp_path / "later")
     later = train(spec(), store=tmp_path / "later", observers=[NORM])
     assert later.observations(NORM.name).equals(live.observations(NORM.name))
-    before = files(tmp_path / "later")
-    assert train(spec(), store=tmp_path / "later", observers=[NORM]).result == later.result
+    before, setting = files(tmp_path / "later"), Setting(spec(), Execution(store=tmp_path / "later"))
+    assert execute(setting, observers=[NORM]).result == later.result
     assert files(tmp_path / "later") == before
+    assert "examples" not in vars(setting)
 
 
 @pytest.mark.parametrize("observed_before", [True, False])

@@ -204,3 +204,22 @@ def test_the_vector_capability_is_read_from_the_flags(tmp_path: Path, text: str,
     file.write_text(text)
     assert vector_capability(file) == vector
     assert vector_capability(tmp_path / "missing") is None
+
+
+def test_a_run_whose_name_may_not_be_on_the_disk_keeps_its_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rename outlasts a crash only once its directory is on the disk; until then the checkpoint is needed."""
+    store, fsync = Store(tmp_path), os.fsync
+    store.save_checkpoint(ID, STATES[0], {"step": 3})
+    home = paths.run_dir(tmp_path, ID).parent
+
+    def fail(descriptor: int) -> None:
+        if home.exists() and os.fstat(descriptor).st_ino == home.stat().st_ino:
+            raise OSError(5, "Input/output error")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        store.write(ID, '{"a": 1}', {"status": "ok"}, STATES)
+    assert store.checkpoint(ID) is not None

@@ -1,7 +1,7 @@
 """What claims are about: quantities with one value per seed, and several of them together.
 
 An estimand says here which cells and metrics it needs, and its value in each seed. A new one is a class and a member
-of the union at the end.
+of the union at the end. One exception: a peak is chosen and tested on seeds that are held out, by `claims.sample`.
 """
 
 from collections.abc import Sequence
@@ -96,7 +96,6 @@ class Mean(PerSeedEstimand):
     """Mean over seeds of `metric` in one cell. Its claim's null is what the mean is compared with."""
 
     kind: Literal["mean"] = "mean"
-    metric: Metric
     at: Point
 
     @property
@@ -114,7 +113,6 @@ class Difference(PerSeedEstimand):
     """
 
     kind: Literal["difference"] = "difference"
-    metric: Metric
     a: Point
     b: Point
     scale: Literal["linear", "log"] = "linear"
@@ -156,7 +154,6 @@ class Slope(PerSeedEstimand):
 
     least_levels: ClassVar[int] = 2
     kind: Literal["slope"] = "slope"
-    metric: Metric
     arm: str
     scale: Literal["linear", "log"] = "linear"
     levels: tuple[PositiveFloat, ...] | None = None
@@ -205,7 +202,6 @@ class Concordance(PerSeedEstimand):
 
     least_levels: ClassVar[int] = 1
     kind: Literal["concordance"] = "concordance"
-    metric: Metric
     other: Metric
     arm: str
 
@@ -233,7 +229,6 @@ class Peak(PerSeedEstimand):
 
     least_levels: ClassVar[int] = 3
     kind: Literal["peak"] = "peak"
-    metric: Metric
     arm: str
     trough: bool = False
     levels: tuple[PositiveFloat, ...] | None = None
@@ -271,7 +266,6 @@ class PeakPlace(PerSeedEstimand):
 
     least_levels: ClassVar[int] = 3
     kind: Literal["peak_place"] = "peak_place"
-    metric: Metric
     arm: str
     trough: bool = False
     other: Metric | None = None

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from overparam.claims.estimand import Metric, Peak, PerSeed
-from overparam.claims.estimand import level_text as level_text
+from overparam.claims.estimand import Metric, Peak, PerSeed, level_text
 from overparam.claims.intervals import Values
 from overparam.claims.peak import held_out
 

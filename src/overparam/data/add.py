@@ -7,7 +7,7 @@ from overparam.data.check import dataset
 from overparam.data.readers.every import EMBEDDED
 from overparam.data.sources import LAYOUTS, Source, detect, folder_of
 from overparam.data.types import DataError
-from overparam.foundations.files import published, sync_all
+from overparam.foundations.files import published, sync_all, sync_directory
 
 
 def add(name: str, source: Path, data_dir: Path | None = None) -> Path:
@@ -37,3 +37,4 @@ def _copy(found: Source, source: Path, home: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
         sync_all(draft)
+    sync_directory(home.parent)

@@ -18,7 +18,7 @@ from overparam.data.types import Array, Dataset
 from overparam.foundations import paths
 from overparam.foundations.files import published, synced
 
-DECODER_VERSION = 3  # raised when a reader's output changes
+DECODER_VERSION = 3  # raised when a reader's output or what is embedded changes
 PARTS = ("train_x", "train_y", "test_x", "test_y")
 
 

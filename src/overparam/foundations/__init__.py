@@ -1,1 +1,1 @@
-"""Randomness: keys are derived from (seed, purpose), generators are made from keys, and nowhere else."""
+"""What every room stands on: random streams, atomic files, paths, the numeric environment, words."""

@@ -18,17 +18,27 @@ def synced(file: Path) -> Iterator[BinaryIO]:
         os.fsync(stream.fileno())
 
 
-def replace_bytes(file: Path, content: bytes) -> None:
-    """Write a file in one rename, so that no reader and no crash sees half of it."""
+@contextmanager
+def replaced(file: Path) -> Iterator[Path]:
+    """A draft of a file, to be written in the block; at its end it takes the file's place in one rename.
+
+    No reader and no crash sees half of it, and after an error nothing is left of it.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     draft = _draft_of(file)
     try:
-        with synced(draft) as stream:
-            stream.write(content)
+        yield draft
+        _sync_file(draft)
         os.replace(draft, file)
     finally:
         draft.unlink(missing_ok=True)  # there is none after the rename
     sync_directory(file.parent)
+
+
+def replace_bytes(file: Path, content: bytes) -> None:
+    """Write a file in one rename."""
+    with replaced(file) as draft:
+        draft.write_bytes(content)
 
 
 def replace_if_changed(file: Path, content: bytes) -> None:
@@ -41,7 +51,8 @@ def replace_if_changed(file: Path, content: bytes) -> None:
 def published(folder: Path, draft: Path | None = None) -> Iterator[Path]:
     """A draft of a directory, to be filled in the block; at its end it becomes `folder` in one rename.
 
-    The files in it must be on the disk by then (`synced`). After an error nothing is left of it.
+    The files in it must be on the disk by then (`synced`). After an error nothing is left of it. That it is there
+    outlasts a crash once the caller has brought the name to the disk: `sync_directory(folder.parent)`.
 
     Raises:
         OSError: `folder` is there already and not empty, or the disk is full.
@@ -55,7 +66,6 @@ def published(folder: Path, draft: Path | None = None) -> Iterator[Path]:
         os.rename(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)  # there is none after the rename
-    sync_directory(folder.parent)
 
 
 def sync_all(place: Path) -> None:
@@ -64,8 +74,12 @@ def sync_all(place: Path) -> None:
         os.sync()
         return
     for file in filter(Path.is_file, place.rglob("*")):
-        with file.open("r+b") as stream:  # Windows syncs only what may be written
-            os.fsync(stream.fileno())
+        _sync_file(file)
+
+
+def _sync_file(file: Path) -> None:
+    with file.open("r+b") as stream:  # Windows syncs only what may be written
+        os.fsync(stream.fileno())
 
 
 def sync_directory(directory: Path) -> None:

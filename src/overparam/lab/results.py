@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from overparam.claims.sample import level_text
+from overparam.claims.estimand import level_text
 from overparam.claims.verdict import Verdict, judge
 from overparam.data.sources import remark
 from overparam.foundations.numpy_generators import numpy_generator

@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from overparam.claims.sample import level_text
+from overparam.claims.estimand import level_text
 from overparam.foundations.environment import numeric
 from overparam.identity import RunId, run_id
 from overparam.lab.experiment import Experiment

@@ -18,7 +18,7 @@ class NTKLinear(nn.Linear):
         return F.linear(x, self.weight * (2.0 / self.in_features) ** 0.5, self.bias)
 
 
-class Channelled(nn.Module):
+class AddChannel(nn.Module):
     """(N, L) → (N, 1, L)."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ def _module(layer: layers.Layer) -> nn.Module:
         case layers.Flatten():
             return nn.Flatten()
         case layers.AddChannel():
-            return Channelled()
+            return AddChannel()
         case layers.Nonlinearity(name=name):
             return activation(name)
         case layers.Linear(fan_in=fan_in, fan_out=fan_out, bias=bias, ntk=ntk):

@@ -1,7 +1,7 @@
 """Where a run would have been stopped by its validation loss, and how good it was there."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, PositiveInt
@@ -65,8 +65,7 @@ class EarlyStop(Probe):
         from overparam.runs.checks import UnsupportedSpec
         from overparam.runs.training.observer import Observer
 
-        # In the readers' layout, not channels last: it decides how a convolution rounds.
-        (x, y), (x_test, y_test) = ((x.contiguous(), y) for x, y in (setting.splits[name] for name in ("val", "test")))
+        (x, y), (x_test, y_test) = setting.splits["val"], setting.splits["test"]
         if not len(y):
             raise UnsupportedSpec("data.num_val = 0, but early stopping needs validation examples; set data.num_val")
         best, first, loss_name = [math.inf], setting.spec.first_step, setting.spec.train.loss
@@ -94,9 +93,10 @@ class EarlyStop(Probe):
         seen = subject.run.observations(self._observer_name)
         columns = {name: seen[name].to_list() for name in seen.columns}
         for _ in subject.steps:
-            yield self._lowest(columns)
+            yield self.lowest(columns)
 
-    def _lowest(self, seen: dict[str, list[float | None]]) -> Values:
+    def lowest(self, seen: Mapping[str, Sequence[float | None]]) -> Values:
+        """The look of lowest validation loss in a table of looks by columns; a loss that is no number is none."""
         losses = seen.get("val_loss", [])  # none if the run ended before the first look
         finite = [(loss, place) for place, loss in enumerate(losses) if loss is not None]
         if not finite:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import PositiveFloat, PositiveInt
 
-from overparam.probes.probe import BUILD, PRODUCT, Probe, Values, probe_id
+from overparam.probes.probe import BUILD, PRODUCT, Probe, Values
 
 if TYPE_CHECKING:
     from torch import nn
@@ -61,7 +61,7 @@ class ExtremeEigenvalues(Probe):
             tol=self.tol,
             certify=self.certify,
             max_products=self.max_products,
-            generator=subject.generator(probe_id(self)),
+            generator=self.generator(),
         )
         with opened(model, subject.loss, data) as problem:
             loss, _ = problem.risk()

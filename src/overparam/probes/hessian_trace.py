@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from overparam.probes.probe import BUILD, PRODUCT, Probe, Values, probe_id
+from overparam.probes.probe import BUILD, PRODUCT, Probe, Values
 
 if TYPE_CHECKING:
     from overparam.probes.subject import Subject
@@ -34,6 +34,6 @@ class HessianTrace(Probe):
 
         data = subject.train(self.num_examples)
         for step in subject.steps:
-            model, generator = subject.network(step), subject.generator(probe_id(self))
+            model, generator = subject.network(step), self.generator()
             found = hessian_trace(model, subject.loss, data, max_products=self.max_products, generator=generator)
             yield {"trace": found.value, "lower": found.lower, "upper": found.upper, "status": found.status}

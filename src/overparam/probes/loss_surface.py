@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, PositiveFloat
 
-from overparam.probes.probe import Probe, Values, probe_id
+from overparam.probes.probe import Probe, Values
 
 if TYPE_CHECKING:
     from overparam.probes.subject import Subject
@@ -31,6 +31,6 @@ class LossSurface(Probe):
 
         data = subject.train(self.num_examples)
         for step in subject.steps:
-            model, generator = subject.dense_network(step, type(self).__name__), subject.generator(probe_id(self))
+            model, generator = subject.dense_network(step, self), self.generator()
             found = loss_surface(model, subject.loss, data, span=self.span, points=self.points, generator=generator)
             yield {"coordinates": found.coordinates.tolist(), "losses": found.losses.tolist()}

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from overparam.foundations.json_values import finite
 from overparam.identity import RunId
 from overparam.probes.probe import Probe, probe_id
 from overparam.runs.store import Store
@@ -34,8 +33,7 @@ class Look:
     def to_json(self) -> dict[str, Any]:
         """One flat record."""
         place = {"step": self.step, "epoch": self.epoch, "lr": self.lr}
-        record: dict[str, Any] = finite(place | dict(self.values))
-        return record
+        return place | dict(self.values)
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Self:

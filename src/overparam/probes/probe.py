@@ -5,19 +5,21 @@ measurement is kept with the run it was taken of. Nothing here loads torch; what
 """
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import PositiveInt, field_validator, model_validator
 
 from overparam.identity import Spec, canonical_json, digest_text
+from overparam.specs.fields import Fraction
 from overparam.specs.run import RunSpec
 
 if TYPE_CHECKING:
+    from torch import Generator
+
     from overparam.probes.subject import Subject
     from overparam.runs.setting import Setting
     from overparam.runs.training.observer import Observer
 
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Values = Mapping[str, Any]  # of one look: the probe's metrics as numbers, NaN where there is none, and what is drawn
 
 # Costs in forward passes: seconds of the laptop presets' probes, by kind.
@@ -32,9 +34,9 @@ class Probe(Spec):
     `num_examples` training examples, the same for all runs on the same data.
     """
 
-    kind: str
     num_examples: PositiveInt = 1000
-    at: tuple[Share, ...] = (1.0,)
+    at: tuple[Fraction, ...] = (1.0,)
+    kind: str
 
     @field_validator("at")
     @classmethod
@@ -57,6 +59,12 @@ class Probe(Spec):
             Interrupted: the subject was asked to stop while another run was trained.
         """
         raise NotImplementedError
+
+    def generator(self) -> "Generator":
+        """The random numbers of one look: the same for every run and every step."""
+        from overparam.foundations.torch_generators import torch_generator
+
+        return torch_generator(0, "probe", probe_id(self))
 
     def observer(self, setting: "Setting") -> "Observer | None":
         """What must look while the run trains, so that the probe can be taken of it; most need nothing."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from overparam.probes.probe import BUILD, Probe, Values, probe_id
+from overparam.probes.probe import BUILD, Probe, Values
 
 if TYPE_CHECKING:
     from overparam.probes.subject import Subject
@@ -34,7 +34,7 @@ class RelativeFlatness(Probe):
 
         data = subject.train(self.num_examples)
         for step in subject.steps:
-            model, generator = subject.network(step), subject.generator(probe_id(self))
+            model, generator = subject.network(step), self.generator()
             found = relative_flatness(model, subject.loss, data, probes=self.probes, generator=generator)
             bounds = {"lower": found.lower, "upper": found.upper, "status": found.status}
             yield {"relative_flatness": found.value, **bounds}

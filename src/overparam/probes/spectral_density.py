@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from overparam.probes.probe import BUILD, PRODUCT, Probe, Values, probe_id
+from overparam.probes.probe import BUILD, PRODUCT, Probe, Values
 
 if TYPE_CHECKING:
     from overparam.probes.subject import Subject
@@ -38,8 +38,8 @@ class SpectralDensity(Probe):
         data, loss = subject.train(self.num_examples), subject.loss
         counts = self.prior_precision is not None  # weights, among which pruned ones would be
         for step in subject.steps:
-            model = subject.dense_network(step, type(self).__name__) if counts else subject.network(step)
-            generator = subject.generator(probe_id(self))
+            model = subject.dense_network(step, self) if counts else subject.network(step)
+            generator = self.generator()
             found = spectral_density(model, loss, data, steps=self.steps, probes=self.probes, generator=generator)
             values: dict[str, Any] = {"nodes": found.nodes.tolist(), "weights": found.weights.tolist()}
             values |= {"num_parameters": found.num_parameters, "num_products": found.num_products}

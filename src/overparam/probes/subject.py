@@ -4,10 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-import torch
 from torch import nn
 
-from overparam.foundations.torch_generators import torch_generator
 from overparam.models.losses import LossName
 from overparam.models.thin import thin
 from overparam.runs.checks import UnsupportedSpec
@@ -39,7 +37,7 @@ class Subject:
         state = self.run.state(step)
         return thin(self.setting.model(state).eval(), state.mask)
 
-    def dense_network(self, step: int, probe: str) -> nn.Module:
+    def dense_network(self, step: int, probe: object) -> nn.Module:
         """The network at a step, for a probe that would take pruned weights for weights.
 
         Raises:
@@ -47,7 +45,9 @@ class Subject:
         """
         state = self.run.state(step)
         if state.mask:
-            raise UnsupportedSpec(f"{probe} counts weights or rows of weights; not defined here for a mask")
+            raise UnsupportedSpec(
+                f"{type(probe).__name__} counts weights or rows of weights; not defined here for a mask"
+            )
         return self.setting.model(state).eval()
 
     @cached_property
@@ -68,7 +68,3 @@ class Subject:
     def other(self, spec: RunSpec) -> Run:
         """Another run that this one is compared with, trained now if the store lacks it."""
         return execute(Setting(spec, self.setting.execution), should_stop=self.should_stop)
-
-    def generator(self, probe_id: str) -> torch.Generator:
-        """The random numbers of one look: those of the probe, the same for every run and every step."""
-        return torch_generator(0, "probe", probe_id)

@@ -10,8 +10,8 @@ from overparam.probes.probe import Probe, probe_id
 from overparam.probes.subject import Subject
 from overparam.runs.attempt import Interrupted
 from overparam.runs.determinism import settled
-from overparam.runs.execute import execute
-from overparam.runs.run import Run, held, read
+from overparam.runs.execute import execute, lacking
+from overparam.runs.run import Run, held
 from overparam.runs.setting import Setting
 from overparam.runs.store import Store
 from overparam.runs.training.observer import Observer
@@ -36,7 +36,7 @@ def execute_and_measure(
         with held(store.lock(identity, probe_id(probe)), identity, should_stop):
             try:
                 if not store.has_measurement(identity, probe_id(probe)):
-                    run = measure(setting, probe, should_stop)
+                    run = measure(setting, run, probe, should_stop)
             except (ValueError, RuntimeError) as error:  # one probe that cannot be taken leaves the others
                 errors.append(error)
     if len(errors) > 1:
@@ -51,7 +51,7 @@ def _observers(probes: Iterable[Probe], setting: Setting) -> list[Observer]:
     return [observer for probe in probes if (observer := probe.observer(setting)) is not None]
 
 
-def measure(setting: Setting, probe: Probe, should_stop: Callable[[], bool] = lambda: False) -> Run:
+def measure(setting: Setting, run: Run, probe: Probe, should_stop: Callable[[], bool] = lambda: False) -> Run:
     """Take one probe of a finished run at the steps it names and keep the measurement; none of a run that diverged.
 
     Raises:
@@ -59,11 +59,11 @@ def measure(setting: Setting, probe: Probe, should_stop: Callable[[], bool] = la
         StoreError: the run was computed in another numeric environment, and `allow_mixed` is not set.
     """
     began, execution = time.process_time(), setting.execution
-    run = read(setting.spec, execution)
     mixed = refuse_mixed(execution, run.result["environment"], f"run {run.run_id} was computed")
     steps = [] if run.status == "diverged" else probe.looks(run.spec.first_step, run.last_step)
     observers = _observers([probe], setting) if steps else []
-    run = execute(setting, frozenset(steps), should_stop, observers)  # one replay for all
+    if any(lacking(run, frozenset(steps), observers)):
+        run = execute(setting, frozenset(steps), should_stop, observers)  # one replay for all
     with settled(execution):
         looks = _looks(probe, Subject(run, setting, tuple(steps), should_stop))
     found = Measurement(
@@ -75,7 +75,7 @@ def measure(setting: Setting, probe: Probe, should_stop: Callable[[], bool] = la
         seconds=time.process_time() - began,
     )
     Store(execution.store).add_measurement(run.run_id, probe_id(probe), found.to_json())
-    return read(run.spec, execution)
+    return run
 
 
 def _looks(probe: Probe, subject: Subject) -> tuple[Look, ...]:

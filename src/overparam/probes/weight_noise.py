@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, PositiveFloat
 
-from overparam.probes.probe import Probe, Values, probe_id
+from overparam.probes.probe import Probe, Values
 
 if TYPE_CHECKING:
     from overparam.probes.subject import Subject
@@ -38,7 +38,7 @@ class WeightNoise(Probe):
         by_row = self.scale == "filter"  # in which a pruned weight would count in the length of its row
         data, sigmas = subject.train(self.num_examples), list(self.sigmas)
         for step in subject.steps:
-            model = subject.dense_network(step, type(self).__name__) if by_row else subject.network(step)
+            model = subject.dense_network(step, self) if by_row else subject.network(step)
             curve = perturbation_curve(
                 model,
                 subject.loss,
@@ -47,7 +47,7 @@ class WeightNoise(Probe):
                 draws=self.draws,
                 scale=self.scale,
                 antithetic=self.antithetic,
-                generator=subject.generator(probe_id(self)),
+                generator=self.generator(),
             )
             yield {
                 **dict(zip(self.metrics, curve.increase.tolist(), strict=True)),

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import PositiveFloat, PositiveInt
 
-from overparam.probes.probe import GRADIENT, Probe, Values, probe_id
+from overparam.probes.probe import GRADIENT, Probe, Values
 
 if TYPE_CHECKING:
     from overparam.probes.subject import Subject
@@ -47,6 +47,6 @@ class WorstCase(Probe):
                 adaptive=self.adaptive,
                 steps=self.steps,
                 restarts=self.restarts,
-                generator=subject.generator(probe_id(self)),
+                generator=self.generator(),
             )
             yield {self.metrics[0]: found.value, "status": found.status}

@@ -5,9 +5,8 @@ from typing import Any
 import polars as pl
 
 from overparam.claims.correlations import Correlation, correlations
-from overparam.claims.estimand import Concordance
+from overparam.claims.estimand import Concordance, level_text
 from overparam.claims.intervals import Interval, t_interval
-from overparam.claims.sample import level_text
 from overparam.claims.verdict import Verdict
 from overparam.studies.study import Design
 

@@ -1,1 +1,1 @@
-"""Where finished runs live: content-addressed, append-only, verified on reading. Torch-free."""
+"""RunSpec → Run: where runs start, how they are trained, and the store where finished ones live."""

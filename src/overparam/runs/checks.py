@@ -77,7 +77,7 @@ def refuse_unfit(spec: RunSpec, data: Sizes, data_dir: Path | None) -> None:
     if spec.first_step >= end:
         raise UnsupportedSpec(f"init.step = {spec.first_step} leaves nothing to train; the run ends at step {end}")
     names = list(weight_shapes(spec.model, data.input_shape, data.num_classes))
-    for each in spec.ancestry():  # all of one model, on data of one shape
+    for each in spec.ancestry():  # all of one model, on which alone the names depend
         _refuse_unknown_layers(each, names)
 
 

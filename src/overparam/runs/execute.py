@@ -70,13 +70,13 @@ def execute(
     if len(set(names)) < len(names):
         raise ValueError(f"two observers have one name ({', '.join(names)}); a name stands for one measure")
     store, identity = Store(execution.store), run_id(spec)
-    if store.has(identity) and not any(_lacking(run := read(spec, execution), save_steps, observers)):
+    if store.has(identity) and not any(lacking(run := read(spec, execution), save_steps, observers)):
         return run  # without the lock, which a store that can only be read cannot give
     with held(store.lock(identity), identity, should_stop):
         if not store.has(identity):
             _complete(setting, save_steps, should_stop, observers)
         run = read(spec, execution)
-        missing, unseen = _lacking(run, save_steps, observers)
+        missing, unseen = lacking(run, save_steps, observers)
         if not missing and not unseen:
             return run
         replay(run, setting, missing, unseen)
@@ -98,7 +98,7 @@ def _complete(
         Attempt(setting, save_steps, observers, mixed).complete(start, should_stop)
 
 
-def _lacking(
+def lacking(
     run: Run, save_steps: frozenset[int], observers: Sequence[Observer]
 ) -> tuple[frozenset[int], list[Observer]]:
     """Steps whose states a finished run does not hold, and observers whose numbers it does not hold."""

@@ -78,6 +78,8 @@ class Run:
         chosen = named.get(step) if isinstance(step, str) else step
         if not isinstance(chosen, int):
             raise ValueError(f'step {step!r} is not a step; allowed: "init", "final" or a whole number')
+        if str(chosen) in self.result["states"]:
+            return state_from_arrays(chosen, Store(self.execution.store).state(self.run_id, chosen))
         return load_state(self.spec, chosen, self.execution)
 
     def weights(self, step: int | Literal["init", "final"] = "final") -> dict[str, Tensor]:

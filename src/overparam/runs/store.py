@@ -96,6 +96,7 @@ class Store:
         except OSError:
             if not self.has(run_id):
                 raise
+        sync_directory(final.parent)  # before the checkpoint goes
         for leftover in (paths.partial_dir(self.root, run_id), *paths.drafts(self.root, run_id)):
             shutil.rmtree(leftover, ignore_errors=True)
         paths.failure_file(self.root, run_id).unlink(missing_ok=True)

@@ -33,7 +33,6 @@ class SGD(OptimizerSpec):
     """Stochastic gradient descent with heavy-ball momentum."""
 
     kind: Literal["sgd"] = "sgd"
-    lr: PositiveFloat
     momentum: float = Field(default=0.9, ge=0.0, lt=1.0)
     weight_decay: float = Field(default=0.0, ge=0.0)
 
@@ -54,7 +53,6 @@ class Adam(OptimizerSpec):
     """Adam without weight decay."""
 
     kind: Literal["adam"] = "adam"
-    lr: PositiveFloat
     betas: tuple[float, float] = (0.9, 0.999)
 
     @field_validator("betas")

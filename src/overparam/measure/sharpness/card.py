@@ -132,7 +132,7 @@ def sharpness_report(
     with opened(model, loss, data, params=params) as problem:
         data = problem.chunks  # read once: a loader that augments gives other examples every time
         base_loss, accuracy = problem.risk()
-        subject = Measured(model, loss, data, params, last_weight(problem))
+        subject = Measurand(model, loss, data, params, last_weight(problem))
         skips = dict(_skips(problem, accuracy))
     wanted = {name: measure for name, measure in measures.items() if name not in skips}
     twin, pairs = _twin(model, data, factor, skips)
@@ -154,7 +154,7 @@ def _twin(
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurand:
     """What is measured; `layer` is the weight that relative flatness looks at."""
 
     model: nn.Module
@@ -165,7 +165,7 @@ class Measured:
 
 
 Finding = tuple[str, Estimate, str]  # name, estimate, note
-Measure = Callable[[Measured, torch.Generator], Iterable[Finding]]
+Measure = Callable[[Measurand, torch.Generator], Iterable[Finding]]
 
 
 def _measures(
@@ -187,7 +187,7 @@ def _measures(
     }
 
 
-def _run(measures: dict[str, Measure], subject: Measured, seed: int) -> Iterator[Finding]:
+def _run(measures: dict[str, Measure], subject: Measurand, seed: int) -> Iterator[Finding]:
     """Every measure with a stream of its own, the same for every subject."""
     for name, measure in measures.items():
         yield from measure(subject, torch_generator(seed, "card", name))
@@ -212,7 +212,7 @@ def last_weight(problem: Problem) -> str | None:
     return next((name for name in reversed(shapes) if len(shapes[name]) >= 2), None)
 
 
-def _eigenvalues(subject: Measured, generator: torch.Generator) -> Iterator[Finding]:
+def _eigenvalues(subject: Measurand, generator: torch.Generator) -> Iterator[Finding]:
     """Both ends; a small residual says little about a λmin near 0, hence also a certified width."""
     solve = top_eigenvalues(
         subject.model,
@@ -231,13 +231,13 @@ def _eigenvalues(subject: Measured, generator: torch.Generator) -> Iterator[Find
         yield name, Estimate(value, math.nan, lower, upper, "ok", solve.num_products), note
 
 
-def _trace(subject: Measured, generator: torch.Generator) -> Iterator[Finding]:
+def _trace(subject: Measurand, generator: torch.Generator) -> Iterator[Finding]:
     found = hessian_trace(subject.model, subject.loss, subject.data, params=subject.params, generator=generator)
     yield "trace", found, _differences(found.fallback)
 
 
 def _noise(
-    subject: Measured, generator: torch.Generator, *, scale: Scale, sigmas: Sequence[float]
+    subject: Measurand, generator: torch.Generator, *, scale: Scale, sigmas: Sequence[float]
 ) -> Iterator[Finding]:
     curve = perturbation_curve(
         subject.model, subject.loss, subject.data, sigmas, scale=scale, params=subject.params, generator=generator
@@ -249,7 +249,7 @@ def _noise(
 
 
 def _worst(
-    subject: Measured, generator: torch.Generator, *, name: str, norm: Norm, radius: float, adaptive: bool = False
+    subject: Measurand, generator: torch.Generator, *, name: str, norm: Norm, radius: float, adaptive: bool = False
 ) -> Iterator[Finding]:
     found = worst_case_sharpness(
         subject.model,
@@ -264,14 +264,14 @@ def _worst(
     yield name, found, f"lower bound, radius {radius:g}"
 
 
-def _pac_bayes(subject: Measured, generator: torch.Generator, *, name: str, scale: Scale) -> Iterator[Finding]:
+def _pac_bayes(subject: Measurand, generator: torch.Generator, *, name: str, scale: Scale) -> Iterator[Finding]:
     found = pac_bayes_sigma(
         subject.model, subject.loss, subject.data, drop=DROP, scale=scale, params=subject.params, generator=generator
     )
     yield name, found, f"accuracy −{DROP:g}" + ("" if found.status == "ok" else ", not reached")
 
 
-def _relative_flatness(subject: Measured, generator: torch.Generator) -> Iterator[Finding]:
+def _relative_flatness(subject: Measurand, generator: torch.Generator) -> Iterator[Finding]:
     found = relative_flatness(
         subject.model, subject.loss, subject.data, layer=subject.layer, probes=PROBES, generator=generator
     )

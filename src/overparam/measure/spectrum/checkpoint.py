@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
-from overparam.foundations.files import replace_bytes
+from overparam.foundations.files import replaced
 from overparam.measure.problem.problem import Problem
 
 
@@ -28,7 +28,8 @@ def fingerprint(problem: Problem, settings: Mapping[str, object]) -> str:
 def save(file: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
     """Replace the file in one rename."""
     content = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    replace_bytes(file, safetensors.torch.save(content, {"meta": json.dumps(meta)}))
+    with replaced(file) as draft:
+        save_file(content, draft, {"meta": json.dumps(meta)})
 
 
 def load(file: Path, expected: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from overparam.claims.sample import level_text
+from overparam.claims.estimand import level_text
 from overparam.probes.probe import Probe
 from overparam.report.figures.drawing import Drawing, Material, bars, geometric, key, panels
 from overparam.report.figures.style import log_scale, looks

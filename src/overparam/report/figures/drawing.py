@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import polars as pl
 
+from overparam.claims.estimand import level_text
 from overparam.claims.intervals import t_interval
-from overparam.claims.sample import level_text
 from overparam.probes.probe import Probe
 from overparam.probes.reading import Reading
 from overparam.studies.study import Design

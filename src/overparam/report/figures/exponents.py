@@ -8,9 +8,9 @@ from typing import Any
 
 import polars as pl
 
-from overparam.claims.estimand import Slope
+from overparam.claims.estimand import Slope, level_text
 from overparam.claims.intervals import Interval, t_interval
-from overparam.claims.sample import level_text, sample
+from overparam.claims.sample import sample
 from overparam.report import written
 from overparam.report.figures.drawing import geometric
 from overparam.studies.study import Panel

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from overparam.claims.sample import level_text
+from overparam.claims.estimand import level_text
 from overparam.report.figures.drawing import Drawing, Material, bars, has_logarithm, panels
 from overparam.report.figures.exponents import Scaling, exponent_written, scaling_of
 from overparam.report.figures.style import log_scale, looks, styled

@@ -1,6 +1,5 @@
 """What a model is, and what follows from its layers. No tensors."""
 
-import math
 from collections.abc import Iterator, Sequence
 
 from overparam.identity import Spec
@@ -77,7 +76,6 @@ def convolves_images(model: ModelSpec, input_shape: Shape, num_classes: int) -> 
 
 def _with_inputs(model: ModelSpec, shape: Shape, num_classes: int) -> Iterator[tuple[Layer, Shape]]:
     """Each layer with the shape of an example in front of it."""
-    assert math.prod(shape) > 0
     for layer in model.layers(shape, num_classes):
         yield layer, shape
         shape = layer.after(shape)
