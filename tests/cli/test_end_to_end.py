@@ -206,15 +206,17 @@ def test_set_wins_over_a_file(finished: Path) -> None:
     assert re.search(r"^0 runs done, \d+ cached", same.stdout, re.M), same.stderr
 
 
-def wait_for_first_runs(folder: Path) -> None:
+def wait_for_first_runs(process: "subprocess.Popen[str]", folder: Path) -> None:
+    """Until a run is finished; a command that ended before was never interrupted."""
     deadline = time.monotonic() + 120
     while not list(folder.glob("runs/runs/*/*/result.json")) and time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
         time.sleep(0.05)
 
 
 def test_ctrl_c_keeps_what_is_done_and_prints_the_resume_command(tmp_path: Path) -> None:
     process = start("run", "batch_size", *LONG, "--workers", "2", folder=tmp_path)
-    wait_for_first_runs(tmp_path)
+    wait_for_first_runs(process, tmp_path)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 130
@@ -225,7 +227,7 @@ def test_ctrl_c_keeps_what_is_done_and_prints_the_resume_command(tmp_path: Path)
 
 def test_kill_minus_nine_loses_no_finished_run(tmp_path: Path) -> None:
     process = start("run", "batch_size", *LONG, "--workers", "2", folder=tmp_path)
-    wait_for_first_runs(tmp_path)
+    wait_for_first_runs(process, tmp_path)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=120)
     done = {p.parent.name for p in tmp_path.glob("runs/runs/*/*/result.json")}
