@@ -82,7 +82,9 @@ def test_no_function_is_longer_than_50_lines() -> None:
 
 
 def test_only_the_command_line_prints() -> None:
-    offenders = [name(path) for path in MODULES if "print" in called(path) and path.parent.name != "cli"]
+    silent = {"choice", "options", "selftest", "user_model"}  # which only compute what is shown
+    shows = {path for path in MODULES if path.parent.name == "cli" and path.stem not in silent}
+    offenders = [name(path) for path in MODULES if "print" in called(path) and path not in shows]
     assert not offenders, offenders
 
 

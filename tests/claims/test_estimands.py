@@ -19,7 +19,7 @@ from overparam.claims.kendall import within_levels
 from overparam.claims.sample import sample
 from overparam.claims.verdict import judge
 from overparam.foundations.numpy_generators import numpy_generator
-from overparam.report import written as numbers
+from overparam.report import written
 
 LEAST_COVERAGE = 0.93
 CONCORDANCE = Concordance(metric="x", other="y", arm="arm")
@@ -219,9 +219,9 @@ def test_pseudo_values_of_a_mean_are_the_values(values: list[float]) -> None:
 def test_units_follow_the_estimand() -> None:
     slope = Slope(metric="lambda_max", arm="arm")
     estimands = (difference("m"), difference("m", "linear"), difference("gap", "linear"), slope)
-    assert [numbers.unit(e) for e in estimands] == ["factor", "plain", "points", "per doubling"]
-    assert numbers.unit(Every(parts=(difference("m"),))) == "factor"
-    shown = [numbers.effect(value, unit) for value, unit in product((0.0, 100.0), ("factor", "points", "loss"))]
+    assert [written.unit(e) for e in estimands] == ["factor", "plain", "points", "per doubling"]
+    assert written.unit(Every(parts=(difference("m"),))) == "factor"
+    shown = [written.effect(value, unit) for value, unit in product((0.0, 100.0), ("factor", "points", "loss"))]
     assert shown == ["×1.00", "+0.00", "+0.00", "×e^100", "+10000.00", "+100."]
 
 

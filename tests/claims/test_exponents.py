@@ -16,8 +16,7 @@ from overparam.claims.intervals import Values, t_interval
 from overparam.claims.sample import sample
 from overparam.claims.verdict import Verdict, judge
 from overparam.foundations.numpy_generators import numpy_generator
-from overparam.report import tables
-from overparam.report import written as numbers
+from overparam.report import tables, written
 from overparam.report.figures.effects import drawable
 
 WIDTHS = np.array([16.0, 32.0, 64.0, 128.0])
@@ -230,12 +229,12 @@ def test_a_metric_that_is_the_same_at_all_levels_has_no_trend() -> None:
 
 def test_exponents_and_means_are_written_as_what_they_are() -> None:
     accuracy = Mean(metric="test_accuracy", at=MEAN.at)
-    units = [numbers.unit(each) for each in (EXPONENT, MEAN, accuracy, Mean(metric="train_loss", at=MEAN.at))]
+    units = [written.unit(each) for each in (EXPONENT, MEAN, accuracy, Mean(metric="train_loss", at=MEAN.at))]
     assert units == ["exponent", "mean", "%", "mean loss"]
-    assert [numbers.effect(0.5, unit) for unit in units] == ["+0.500", "0.500", "50.00", "0.500"]
-    assert numbers.unit(Mean(metric="gap", at=MEAN.at)) == "points"
-    assert numbers.unit(Slope(metric="kernel_accuracy", arm="arm")) == "points per doubling"
-    assert [numbers.averaged(each) for each in (EXPONENT, MEAN)] == [
+    assert [written.effect(0.5, unit) for unit in units] == ["+0.500", "0.500", "50.00", "0.500"]
+    assert written.unit(Mean(metric="gap", at=MEAN.at)) == "points"
+    assert written.unit(Slope(metric="kernel_accuracy", arm="arm")) == "points per doubling"
+    assert [written.averaged(each) for each in (EXPONENT, MEAN)] == [
         "exponent fitted to each seed",
         "value of each seed",
     ]

@@ -107,6 +107,7 @@ print("missing 0" in done.output, *(name in sys.modules for name in ("torch", "m
     [
         (["run", "batchsize"], r'unknown study "batchsize"'),
         (["run", "--preset", "huge"], r'no preset "huge"'),
+        (["run", "--preset", ""], r'no preset ""'),
         (["run", "--set", "train.epoch=5"], r"epoch.*epochs"),
         (["run", "--set", "train.epochs=-1", "--set", "model.widht=3"], r"(?s)widht.*epochs"),
         (["run", "--device", "tpu"], r'unknown device "tpu"'),

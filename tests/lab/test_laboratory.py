@@ -109,7 +109,7 @@ def test_runs_are_grouped_by_what_differs_but_the_seed(tmp_path: Path) -> None:
 def test_failed_runs_are_raised_after_the_others_are_kept(tmp_path: Path) -> None:
     lost = spec(1).model_copy(update={"data": op.DataSpec(name="nowhere", num_train=10)})
     with pytest.raises(RunsFailed, match=r'1 of 2 runs failed, the others are kept: .*"nowhere" is not embedded') as e:
-        op.run([spec(0), lost], store=tmp_path, workers=1, data_dir=tmp_path)
+        op.run([spec(0), lost], store=tmp_path, workers=2, data_dir=tmp_path)
     assert e.value.results.frame()["status"].to_list() == ["ok", "missing"]
     assert e.value.results.report().is_file()
 

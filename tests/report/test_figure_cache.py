@@ -250,12 +250,35 @@ def test_nothing_to_draw_is_remembered(tmp_path: Path) -> None:
     assert shown(tmp_path, 3, Drawer()) and not shown(tmp_path, 4, lambda: None)
 
 
-def test_figures_of_other_studies_are_kept(tmp_path: Path, before: Path) -> None:
+def test_a_page_has_the_figure_that_was_drawn_for_it(tmp_path: Path) -> None:
+    """Also if another report writes a file of that name meanwhile, or removes it."""
+    first, figures = Drawer(), FigureCache(tmp_path, ("1",))
+
+    def overtaken() -> Drawing:
+        drawing = first()
+        FigureCache(tmp_path, ("1",)).shown("a", 2, Drawer())
+        return drawing
+
+    found, alone = figures.shown("a", 1, overtaken), FigureCache(tmp_path / "alone", ("1",)).shown("a", 1, Drawer())
+    assert found is not None and alone is not None and found.art == alone.art
+
+
+def test_two_reports_that_take_turns_in_a_folder_have_their_own_figures(tmp_path: Path) -> None:
+    for number in (1, 2, 1):
+        figures = FigureCache(tmp_path, ("1",))
+        found, alone = (each.shown("a", number, Drawer()) for each in (figures, FigureCache(tmp_path / "x", ("1",))))
+        figures.save()
+        assert found is not None and alone is not None and (found.alt, found.art) == (alone.alt, alone.art)
+
+
+def test_figures_of_other_studies_are_kept(tmp_path: Path) -> None:
     """A report of fewer studies in the same folder does not forget those of the others."""
     first = Drawer()
     figures = FigureCache(tmp_path, ("1",))
     figures.shown("a", 1, first)
     figures.save()
     shown(tmp_path, 1, Drawer())
-    FigureCache(tmp_path, ("1",)).shown("a", 1, first)
+    last = FigureCache(tmp_path, ("1",))
+    last.shown("a", 1, first)
+    last.save()
     assert first.times == 1

@@ -1,6 +1,7 @@
 """Studies: claims point at cells that exist, and cells are the product of arms, levels and seeds."""
 
 import copy
+import json
 from typing import Any
 
 import pytest
@@ -229,6 +230,29 @@ def test_designs_that_are_given_are_checked() -> None:
         study_of({"huge": design()})
     with pytest.raises(ValidationError, match="designs.smoke"):
         study_of({"smoke": "nothing"})
+    with pytest.raises(ValueError, match='designs: no preset "smok"; allowed: .*; nearest match: smoke'):
+        Designs({"smok": design})  # type: ignore[dict-item]
+    with pytest.raises(TypeError, match="it must make a Design"):
+        Designs({"smoke": lambda: 3})["smoke"]  # type: ignore[dict-item, return-value]
+
+
+def test_asking_for_a_preset_makes_nothing() -> None:
+    made: list[str] = []
+
+    def make() -> Design:
+        made.append("smoke")
+        return design()
+
+    designs = Designs({"smoke": make})
+    assert "smoke" in designs and "paper" not in designs and len(designs) == 1
+    assert made == [] and designs["smoke"] is designs["smoke"] and made == ["smoke"]
+
+
+def test_a_level_is_read_under_its_former_name() -> None:
+    level = design().arms[0].levels[0]
+    former = {"level": level.value, "spec": level.spec.model_dump(), "expected_share": 1.0}
+    assert Level.model_validate(former) == level
+    assert Level.model_validate_json(json.dumps(former)) == level
 
 
 def test_the_catalogue_names_its_studies() -> None:

@@ -1,6 +1,6 @@
 """Options of the command line → a request → experiments and how to carry them out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,7 +53,7 @@ def remembered(stored: Stored) -> Chosen:
     """
     if not stored.store.is_dir():
         raise ValueError(f"there are no runs in {stored.store}; name their directory with --store")
-    given, named = _request(stored), bool(stored.names or stored.preset)
+    given, named = _request(replace(stored, preset=stored.preset or None)), bool(stored.names or stored.preset)
     try:
         last = Request.load(stored.store)
     except StoreError:
@@ -80,7 +80,7 @@ def _request(options: Asked | Stored) -> Request:
     theirs = [text for text in fields if text.partition("=")[0] not in ours]
     return Request(
         studies=tuple(dict.fromkeys(options.names or STUDIES)),
-        preset=options.preset or "smoke",
+        preset="smoke" if options.preset is None else options.preset,
         seeds=options.seeds,
         overrides=(*theirs, *given),
         data_dir=str(options.data_dir.resolve()) if options.data_dir else None,

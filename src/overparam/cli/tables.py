@@ -52,17 +52,17 @@ def power_table(experiments: "tuple[Experiment, ...]") -> Table:
 
 def verdict_table(verdicts: "tuple[Verdict, ...]") -> Table:
     """Verdicts in the units of the report; p is that of the verdict's side, Holm's where the claim is confirmatory."""
-    from overparam.report import written as numbers
+    from overparam.report import written
 
     table = Table("claim")
     for heading in ("verdict", "estimate [95 %]", "unit", "n", "p"):
         table.add_column(escape(heading), no_wrap=heading != "unit")
     for v in verdicts:
-        unit, interval = numbers.unit(v.claim.estimand), v.interval
-        estimate, *bounds = (numbers.effect(x, unit) for x in (interval.estimate, interval.lower, interval.upper))
+        unit, interval = written.unit(v.claim.estimand), v.interval
+        estimate, *bounds = (written.effect(x, unit) for x in (interval.estimate, interval.lower, interval.upper))
         name = v.claim.name if v.claim.confirmatory else f"{v.claim.name} (descriptive)"
         p, p_against = (v.p_holm, v.p_against_holm) if v.claim.confirmatory else (v.p, v.p_against)
-        decisive = numbers.p_value(p_against if v.verdict == "refuted" else p)
+        decisive = written.p_value(p_against if v.verdict == "refuted" else p)
         shown = escape(f"{estimate} [{', '.join(bounds)}]"), unit
         table.add_row(name, v.verdict, *shown, str(v.n), decisive)
     return table

@@ -43,7 +43,11 @@ def replace_bytes(file: Path, content: bytes) -> None:
 
 def replace_if_changed(file: Path, content: bytes) -> None:
     """As `replace_bytes`; a file that has exactly these bytes is left as it is, which spares waiting for the disk."""
-    if not (file.is_file() and file.read_bytes() == content):
+    try:
+        same = file.read_bytes() == content
+    except OSError:
+        same = False
+    if not same:
         replace_bytes(file, content)
 
 

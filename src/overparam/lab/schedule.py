@@ -1,4 +1,4 @@
-"""Plan (what is missing, parents first, what it costs) and carry out, on any backend."""
+"""Carries a plan out on any backend, runs with the most work behind them first. Ctrl-C stops at checkpoints."""
 
 import os
 import signal

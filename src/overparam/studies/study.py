@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import (
     Field,
@@ -17,6 +17,7 @@ from pydantic import (
 
 from overparam.claims.claim import Claim
 from overparam.claims.estimand import Metric, Slope, level_text
+from overparam.foundations.words import nearest
 from overparam.identity import Spec
 from overparam.probes import AnyProbe
 from overparam.probes.probe import Probe
@@ -236,13 +237,31 @@ class Design(Spec):
 
 
 class Designs(Mapping[Preset, Design]):
-    """Designs by preset, each made when it is first looked up: a command is about one preset of some studies."""
+    """Designs by preset, each made when it is first looked up: a command is about one preset of some studies.
+
+    A copy or a pickle of it is a `dict` of all of them. Other designs beside these: `dict(designs) | {…}`.
+
+    Raises:
+        ValueError: there is no such preset.
+        TypeError: at the first look, what was made is no `Design`.
+    """
 
     def __init__(self, makers: Mapping[Preset, Callable[[], Design]]) -> None:
+        known = get_args(Preset)
+        if unknown := [preset for preset in makers if preset not in known]:
+            raise ValueError(
+                f'designs: no preset "{unknown[0]}"; allowed: {", ".join(known)}{nearest(unknown[0], known)}'
+            )
         self._makers = {preset: cache(make) for preset, make in makers.items()}
 
     def __getitem__(self, preset: Preset) -> Design:
-        return self._makers[preset]()
+        made = self._makers[preset]()
+        if not isinstance(made, Design):
+            raise TypeError(f"designs[{preset!r}] made {made!r}; it must make a Design")
+        return made
+
+    def __contains__(self, preset: object) -> bool:
+        return preset in self._makers
 
     def __iter__(self) -> Iterator[Preset]:
         return iter(self._makers)

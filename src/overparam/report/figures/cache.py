@@ -1,9 +1,9 @@
 """Figures are drawn once: what was drawn before from the same inputs, and lies there unchanged, is taken over.
 
-A figure's key is a digest of what it is drawn from: its inputs, the source of this package and the versions of the
-libraries that draw. A figure function therefore gets no more than the inputs that are in its key. A manifest in the
-report's folder has the key of each figure, its texts and the digests of its files; nothing of it is believed that does
-not match.
+A figure's key is a digest of what it is drawn from: its inputs, the source of this package, and the versions of the
+libraries that draw or compute what is drawn. A figure function therefore gets no more than the inputs that are in its
+key. A manifest in the report's folder has the key of each figure, its texts and the digests of its files; nothing of it
+is believed that does not match.
 """
 
 import hashlib
@@ -28,14 +28,13 @@ from overparam.report.figures.drawing import Drawing
 from overparam.report.figures.style import styled
 from overparam.report.figures.svg import inline, to_png, to_svg
 
-DRAWN_WITH = ("matplotlib", "contourpy", "kiwisolver", "numpy", "pillow")
+DRAWN_WITH = ("matplotlib", "contourpy", "kiwisolver", "numpy", "pillow", "polars", "scipy")
 
 
 @dataclass(frozen=True)
 class Shown:
     """A figure as the page has it."""
 
-    name: str
     alt: str
     caption: str
     art: Markup
@@ -72,12 +71,11 @@ class FigureCache:
         """The figure with files of that stem; None if there is nothing to draw. `draw` reads nothing but `inputs`."""
         key = digest_text(json.dumps([self._drawn_by, inputs], default=_plain))
         entry = self._entries.get(stem)
-        if entry is None or entry.key != key or not self._files_match(stem, entry):
-            entry = self._entries[stem] = self._drawn(stem, key, draw)
-        if entry.svg is None:
-            return None
-        svg = self._file(stem, "svg").read_bytes().decode()
-        return Shown(entry.name, entry.alt, entry.caption, Markup(inline(svg, stem)))
+        svg = None if entry is None or entry.key != key else self._taken_over(stem, entry)
+        if entry is None or svg is None:
+            entry, svg = self._drawn(stem, key, draw)
+            self._entries[stem] = entry
+        return Shown(entry.alt, entry.caption, Markup(inline(svg.decode(), stem))) if svg else None
 
     def save(self) -> None:
         """Write down which figures lie in the folder."""
@@ -88,22 +86,26 @@ class FigureCache:
     def _file(self, stem: str, kind: str) -> Path:
         return self._folder / "figures" / f"{stem}.{kind}"
 
-    def _files_match(self, stem: str, entry: Entry) -> bool:
-        there = ((self._file(stem, "svg"), entry.svg), (self._file(stem, "png"), entry.png))
-        return all(digest is None or _digest_of(file) == digest for file, digest in there)
+    def _taken_over(self, stem: str, entry: Entry) -> bytes | None:
+        """The SVG of an entry, empty if there was nothing to draw; None if a file is not as it was written."""
+        svg, png = (_bytes_of(self._file(stem, kind)) for kind in ("svg", "png"))
+        if entry.svg is None:
+            return b""
+        same = svg is not None and png is not None and (_digest(svg), _digest(png)) == (entry.svg, entry.png)
+        return svg if same else None
 
-    def _drawn(self, stem: str, key: str, draw: Callable[[], Drawing | None]) -> Entry:
+    def _drawn(self, stem: str, key: str, draw: Callable[[], Drawing | None]) -> tuple[Entry, bytes]:
         with styled():
             drawing = draw()
         if drawing is None:
-            return Entry(key=key).sealed()
+            return Entry(key=key).sealed(), b""
         svg = to_svg(drawing.figure).encode()
         drawing.figure.set_layout_engine(None)  # laid out by now: without an engine nothing is drawn twice
         png = to_png(drawing.figure)
         for kind, content in (("svg", svg), ("png", png)):
             replace_if_changed(self._file(stem, kind), content)
         texts = {"name": drawing.name, "alt": drawing.alt, "caption": drawing.caption}
-        return Entry(key=key, **texts, svg=_digest(svg), png=_digest(png)).sealed()
+        return Entry(key=key, **texts, svg=_digest(svg), png=_digest(png)).sealed(), svg
 
 
 def _read(manifest: Path) -> dict[str, Entry]:
@@ -119,9 +121,9 @@ def _digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
-def _digest_of(file: Path) -> str | None:
+def _bytes_of(file: Path) -> bytes | None:
     try:
-        return _digest(file.read_bytes())
+        return file.read_bytes()
     except OSError:
         return None
 
