@@ -9,7 +9,7 @@ import torch
 from overparam.data.load import prepare
 from overparam.foundations.torch_generators import torch_generator
 from overparam.lab.experiment import experiment, of_design
-from overparam.lab.table import frame_of
+from overparam.lab.table import frame_of, taken_of
 from overparam.models.risk import risk
 from overparam.probes.label_fit import LabelFit, fit_by_label, selected
 from overparam.probes.taking import execute_and_measure
@@ -48,7 +48,7 @@ def test_accuracies_by_label_make_up_the_train_accuracy(tmp_path: Path) -> None:
     execution = Execution(store=tmp_path)
     for cell in item.cells:
         execute_and_measure(Setting(cell.spec, execution), frozenset(), item.design.probes_of(cell), lambda: False)
-    frame = frame_of(item, execution)
+    frame = frame_of(item, execution, taken_of(item, execution))
     for row in frame.iter_rows(named=True):
         whole = 0.8 * row["clean_accuracy"] + 0.2 * row["flipped_accuracy"]
         assert whole == pytest.approx(row["train_accuracy"])

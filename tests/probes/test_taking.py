@@ -18,7 +18,7 @@ from overparam.lab.experiment import of_design
 from overparam.lab.laboratory import carry_out
 from overparam.lab.plan import make_plan, plan_of, steps_ahead
 from overparam.lab.results import study_result
-from overparam.lab.table import frame_of, readings_of
+from overparam.lab.table import frame_of, readings_of, taken_of
 from overparam.measure.problem.opening import opened
 from overparam.measure.products.operators import CurvatureOperator, dense
 from overparam.measure.spectrum.eigenvalues import top_eigenvalues
@@ -198,7 +198,7 @@ def test_a_solve_that_did_not_converge_has_no_number_in_the_table(tmp_path: Path
     execute_and_measure(Setting(item.cells[0].spec, execution), frozenset(), [short], never)
     record = Store(tmp_path).measurement(run_id(item.cells[0].spec), probe_id(short))
     assert record["rows"][-1]["status"] == "max_products" and record["rows"][-1]["lambda_max"] > 0.0
-    assert frame_of(item, execution)["lambda_max"].is_null().all()
+    assert frame_of(item, execution, taken_of(item, execution))["lambda_max"].is_null().all()
 
 
 def test_softmax_variance_is_the_mean_trace_of_the_output_hessian() -> None:
@@ -257,12 +257,12 @@ def test_a_study_of_probes_end_to_end(tmp_path: Path) -> None:
     item, execution = of_design(STUDY, "smoke", design((claim,))), Execution(store=tmp_path)
     swept = carry_out(plan_of([item], execution), {}, execution, workers=2)
     assert not swept.failures
-    frame = frame_of(item, execution)
+    frame = frame_of(item, execution, taken_of(item, execution))
     assert frame["absolute_noise_0.1"].is_not_null().all()
     traced = frame.filter(frame["trace"].is_not_null()).select("arm", "level", "seed").rows()
     assert sorted(traced) == [("a", "32", 0), ("a", "32", 1)]
     assert (frame["probe_seconds"] > 0).all()
-    assert len(readings_of(item, execution)) == 12 + 2
+    assert len(readings_of(item, taken_of(item, execution))) == 12 + 2
     (verdict,) = study_result(item, execution, "command").verdicts
     assert verdict.n == 3 and any("weakest of 2 parts" in caveat for caveat in verdict.caveats)
     assert not plan_of([item], execution).missing

@@ -94,7 +94,7 @@ def status(stored: Stored, debug: Debug = False) -> None:
     with plain_errors(debug):
         chosen = remembered(stored)
         for item in chosen.experiments:
-            counts = frame_of(item, chosen.execution).unique("run_id").group_by("status").len().sort("status")
+            counts = frame_of(item, chosen.execution, {}).unique("run_id").group_by("status").len().sort("status")
             text = ", ".join(f"{count} {name}" for name, count in counts.iter_rows())
             say(f"{item.study.name} ({item.preset}): {text}")
 

@@ -13,7 +13,7 @@ from overparam.data.sources import remark
 from overparam.foundations.numpy_generators import numpy_generator
 from overparam.foundations.paths import report_dir
 from overparam.lab.experiment import Experiment
-from overparam.lab.table import frame_of, readings_of
+from overparam.lab.table import frame_of, readings_of, taken_of
 from overparam.report.render import StudyResult, core_seconds, render
 from overparam.report.tables import texts
 from overparam.runs.execution import Execution
@@ -22,7 +22,8 @@ from overparam.studies.study import Design, Level
 
 def study_result(item: Experiment, execution: Execution, command: str) -> StudyResult:
     """Frame, verdicts and notes of one experiment, as the report wants them."""
-    frame = frame_of(item, execution)
+    taken = taken_of(item, execution)
+    frame = frame_of(item, execution, taken)
     generator = numpy_generator(0, "bootstrap", item.study.name, item.preset)
     verdicts = judge(frame, item.design.claims, generator=generator)
     return StudyResult(
@@ -32,7 +33,7 @@ def study_result(item: Experiment, execution: Execution, command: str) -> StudyR
         verdicts=verdicts,
         command=command,
         notes=_notes(item, frame),
-        readings=readings_of(item, execution),
+        readings=readings_of(item, taken),
         data_notes=_data_notes(item, execution),
     )
 

@@ -1,6 +1,6 @@
 """The table of an experiment: one row per cell and seed, from what the store holds. Torch-free."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import polars as pl
@@ -9,7 +9,8 @@ from overparam.claims.estimand import level_text
 from overparam.foundations.environment import numeric
 from overparam.identity import RunId, run_id
 from overparam.lab.experiment import Experiment
-from overparam.probes.measurement import measurement_of
+from overparam.probes.measurement import Measurement, measurement_of
+from overparam.probes.probe import probe_id
 from overparam.probes.reading import Reading
 from overparam.runs.execution import Execution
 from overparam.runs.store import Store
@@ -17,8 +18,18 @@ from overparam.runs.verified import stored
 from overparam.specs import RunSpec
 from overparam.studies.study import Cell
 
+Taken = Mapping[tuple[RunId, str], Measurement]  # by the ids of run and probe
 
-def frame_of(item: Experiment, execution: Execution) -> pl.DataFrame:
+
+def taken_of(item: Experiment, execution: Execution) -> Taken:
+    """What the store holds of the probes of an experiment's cells, each file read once."""
+    store = Store(execution.store)
+    places = {(run_id(cell.spec), probe): None for cell in item.cells for probe in item.design.probes_of(cell)}
+    found = {(identity, probe_id(probe)): measurement_of(store, identity, probe) for identity, probe in places}
+    return {place: each for place, each in found.items() if each is not None}
+
+
+def frame_of(item: Experiment, execution: Execution, taken: Taken) -> pl.DataFrame:
     """One row per cell and seed; a run that is not in the store has status "missing"."""
     records = {identity: _record(spec, identity, execution) for identity, spec in _distinct(item.specs)}
     metrics = _metrics(item)
@@ -30,7 +41,7 @@ def frame_of(item: Experiment, execution: Execution) -> pl.DataFrame:
             "seed": cell.seed,
             "lr": cell.spec.train.optimizer.lr,
             **records[run_id(cell.spec)],
-            **_measured(item, cell, execution),
+            **_measured(item, cell, taken),
         }
         for cell in item.cells
     ]
@@ -42,26 +53,25 @@ def _metrics(item: Experiment) -> list[str]:
     return list(dict.fromkeys(name for each in item.design.probings for name in each.probe.columns))
 
 
-def _measured(item: Experiment, cell: Cell, execution: Execution) -> dict[str, float | None]:
+def _measured(item: Experiment, cell: Cell, taken: Taken) -> dict[str, float | None]:
     """What the probes of a cell found at the end of its run; null where it is not measured."""
     found: dict[str, float | None] = {}
-    seconds, store, identity = 0.0, Store(execution.store), run_id(cell.spec)
+    seconds, identity = 0.0, run_id(cell.spec)
     for probe in item.design.probes_of(cell):
-        if (measured := measurement_of(store, identity, probe)) is not None:
+        if (measured := taken.get((identity, probe_id(probe)))) is not None:
             last = measured.looks[-1:]  # none of a run that diverged
             found |= last[0].numbers(probe.columns) if last else dict.fromkeys(probe.columns)
             seconds += measured.seconds
     return {**found, "probe_seconds": seconds}
 
 
-def readings_of(item: Experiment, execution: Execution) -> tuple[Reading, ...]:
-    """All measurements of an experiment's cells that are in the store and have a look."""
-    store = Store(execution.store)
+def readings_of(item: Experiment, taken: Taken) -> tuple[Reading, ...]:
+    """All measurements of an experiment's cells that have a look."""
     return tuple(
         Reading(cell.arm, level_text(cell.level), cell.seed, cell.spec, probe, found.looks)
         for cell in item.cells
         for probe in item.design.probes_of(cell)
-        if (found := measurement_of(store, run_id(cell.spec), probe)) is not None and found.looks
+        if (found := taken.get((run_id(cell.spec), probe_id(probe)))) is not None and found.looks
     )
 
 
