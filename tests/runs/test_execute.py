@@ -21,25 +21,8 @@ from overparam.runs.execution import Execution
 from overparam.runs.run import Run, load_state, read
 from overparam.runs.setting import Setting
 from overparam.runs.store import Store, StoreError
-from overparam.runs.training.loop import Moment
-from overparam.runs.training.observer import Observer
 from overparam.specs import CNN, MLP, SGD, Adam, DataSpec, Rewind, RunSpec, TrainSpec
-
-DATA = DataSpec(name="digits", num_train=200, num_test=100)
-
-
-def spec(**fields: object) -> RunSpec:
-    base = {
-        "data": DATA,
-        "model": CNN(channels=2),
-        "train": TrainSpec(optimizer=SGD(lr=0.05), batch_size=32, epochs=4),
-    }
-    return RunSpec.model_validate(base | fields)
-
-
-def files(store: Path) -> dict[str, int]:
-    """Every file of the runs in a store, and when it was last written: what is computed again is written again."""
-    return {str(file): file.stat().st_mtime_ns for file in (store / "runs").rglob("*") if file.is_file()}
+from tests.support.small_runs import DATA, WILD, files, spec
 
 
 def final_digest(run: Run) -> str:
@@ -218,77 +201,6 @@ def test_rewinding_without_a_mask_is_the_dense_run(tmp_path: Path, step: int) ->
     assert digest_arrays(rewound.state("init").arrays()) == digest_arrays(dense.state(step).arrays())
 
 
-def norm_of(moment: Moment) -> dict[str, float]:
-    squares = [float(p.detach().double().square().sum()) for p in moment.model.parameters()]
-    return {"norm": math.sqrt(math.fsum(squares))}
-
-
-NORM = Observer("norm at 0, 9, 28", lambda timetable: frozenset({0, 9, 28}), norm_of)
-
-
-def norm_from_state(run: Run, step: int) -> float:
-    return math.sqrt(math.fsum(float(w.double().square().sum()) for w in run.weights(step).values()))
-
-
-def test_observers_see_their_steps_and_leave_the_bits_alone(tmp_path: Path) -> None:
-    plain = execute(Setting(spec(), Execution(store=tmp_path / "plain")))
-    seen = train(spec(), store=tmp_path / "seen", observers=[NORM])
-    assert seen.result["states"] == plain.result["states"]
-    found = seen.observations("norm at 0, 9, 28")
-    assert found["step"].to_list() == [0, 9, 28]
-    assert found["norm"].to_list() == pytest.approx([norm_from_state(seen, step) for step in (0, 9, 28)], rel=1e-12)
-    with pytest.raises(KeyError, match=r'no observations "loss"; it holds: norm at 0, 9, 28'):
-        seen.observations("loss")
-
-
-def test_a_finished_run_is_replayed_for_a_new_observer_once(tmp_path: Path) -> None:
-    live = train(spec(), store=tmp_path / "live", observers=[NORM])
-    train(spec(), store=tmp_path / "later")
-    later = train(spec(), store=tmp_path / "later", observers=[NORM])
-    assert later.observations(NORM.name).equals(live.observations(NORM.name))
-    before, setting = files(tmp_path / "later"), Setting(spec(), Execution(store=tmp_path / "later"))
-    assert execute(setting, observers=[NORM]).result == later.result
-    assert files(tmp_path / "later") == before
-    assert "examples" not in vars(setting)
-
-
-@pytest.mark.parametrize("observed_before", [True, False])
-def test_an_interrupted_run_is_observed_from_its_beginning(tmp_path: Path, observed_before: bool) -> None:
-    straight = train(spec(), store=tmp_path / "straight", observers=[NORM])
-    execution, calls = Execution(store=tmp_path / "broken"), iter(range(100))
-    with pytest.raises(Interrupted, match="its checkpoint is kept"):
-        execute(Setting(spec(), execution), frozenset(), lambda: next(calls) >= 2, [NORM] if observed_before else [])
-    resumed = execute(Setting(spec(), execution), observers=[NORM])
-    assert resumed.observations(NORM.name).equals(straight.observations(NORM.name))
-    assert resumed.result["states"] == straight.result["states"]
-
-
-@pytest.mark.parametrize("finished_before", [True, False])
-def test_an_observer_that_changes_the_model_is_refused(tmp_path: Path, finished_before: bool) -> None:
-    def spoil(moment: Moment) -> dict[str, float]:
-        next(moment.model.parameters()).data.zero_()
-        return {}
-
-    if finished_before:
-        train(spec(), store=tmp_path)
-    with pytest.raises(RuntimeError, match='observer "spoil" changed the run'):
-        train(spec(), store=tmp_path, observers=[Observer("spoil", lambda timetable: frozenset({7}), spoil)])
-    assert Store(tmp_path).has(run_id(spec())) == finished_before
-
-
-def test_observers_of_one_name_or_with_odd_numbers_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="two observers have one name"):
-        train(spec(), store=tmp_path, observers=[NORM, NORM])
-    for numbers in ({"step": 1.0}, {"a": 1.0}, {"b": 1.0}):
-        given = iter([{"b": 1.0}, {"b": 2.0}]) if numbers == {"b": 1.0} else iter([{"b": 1.0}, numbers])
-        odd = Observer("odd", lambda timetable: frozenset({7, 14}), lambda moment, given=given: next(given))  # type: ignore[misc]
-        if numbers == {"b": 1.0}:
-            assert train(spec(), store=tmp_path, observers=[odd]).observations("odd")["b"].to_list() == [1.0, 2.0]
-        else:
-            with pytest.raises(RuntimeError, match='observer "odd" gave the numbers'):
-                train(spec(), store=tmp_path, observers=[odd])
-
-
 @pytest.mark.parametrize("stop_at", range(1, 12))
 def test_a_run_to_a_target_ends_in_the_same_bits_when_interrupted(tmp_path: Path, stop_at: int) -> None:
     """Also if states are kept at steps that are no looks at the loss: a checkpoint is made only at looks."""
@@ -304,22 +216,6 @@ def test_a_run_to_a_target_ends_in_the_same_bits_when_interrupted(tmp_path: Path
     assert final_digest(resumed) == final_digest(straight)
 
 
-def test_an_observer_may_leave_another_mode(tmp_path: Path) -> None:
-    def careless(moment: Moment) -> dict[str, float]:
-        moment.model.eval()
-        return {}
-
-    every = Observer("careless", lambda timetable: frozenset(range(28)), careless)
-    plain = train(spec(), store=tmp_path / "plain")
-    assert train(spec(), store=tmp_path / "seen", observers=[every]).result["states"] == plain.result["states"]
-
-
-def test_an_observer_of_the_same_name_at_other_steps_looks_again(tmp_path: Path) -> None:
-    train(spec(), store=tmp_path, observers=[NORM])
-    other = train(spec(), store=tmp_path, observers=[Observer(NORM.name, lambda timetable: frozenset({3}), norm_of)])
-    assert other.observations(NORM.name)["step"].to_list() == [3]
-
-
 def test_a_run_is_replayed_with_the_threads_it_was_trained_with(tmp_path: Path) -> None:
     """In a process of its own, whose torch starts with two threads."""
     wide = spec(model=CNN(channels=8), data=DataSpec(name="digits", num_train=400, num_test=100))
@@ -330,21 +226,6 @@ def test_a_run_is_replayed_with_the_threads_it_was_trained_with(tmp_path: Path) 
     )
     environment = os.environ | {"OMP_NUM_THREADS": "2"}
     subprocess.run([sys.executable, "-c", code], input=wide.model_dump_json(), text=True, check=True, env=environment)
-
-
-WILD = TrainSpec(optimizer=SGD(lr=1e8), batch_size=32, epochs=4)
-
-
-def test_where_a_diverged_run_ends_does_not_depend_on_what_is_saved_or_seen(tmp_path: Path) -> None:
-    wild = spec(model=MLP(width=16), train=WILD)
-    plain = train(wild, store=tmp_path / "plain")
-    assert plain.result["steps"] % 7 == 0 and (plain.result["diverged_at"] or 0) < plain.result["steps"]
-    saved = execute(Setting(wild, Execution(store=tmp_path / "saved")), frozenset({3, 5}), observers=[NORM])
-    for name in ("steps", "diverged_at", "last_finite_loss", "curves", "status"):
-        assert saved.result[name] == plain.result[name]
-    final = str(plain.result["steps"])
-    assert saved.result["states"][final] == plain.result["states"][final]
-    assert plain.state(5).arrays().keys() == saved.state(5).arrays().keys()
 
 
 def test_a_mix_of_environments_is_recorded(tmp_path: Path) -> None:
