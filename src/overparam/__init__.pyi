@@ -31,6 +31,7 @@ from overparam.measure.kernels.empirical import empirical_kernel as empirical_ke
 from overparam.measure.kernels.empirical import empirical_ntk as empirical_ntk
 from overparam.measure.kernels.infinite import analytic_ntk as analytic_ntk
 from overparam.measure.kernels.infinite import learning_rate_map as learning_rate_map
+from overparam.measure.kernels.linearization import linearize as linearize
 from overparam.measure.kernels.regression import kernel_regression as kernel_regression
 from overparam.measure.kernels.similarity import effective_rank as effective_rank
 from overparam.measure.kernels.similarity import kernel_alignment as kernel_alignment
@@ -56,7 +57,6 @@ from overparam.models.masks import magnitude_mask as magnitude_mask
 from overparam.models.masks import masked as masked
 from overparam.models.masks import random_mask as random_mask
 from overparam.models.masks import shuffled_mask as shuffled_mask
-from overparam.models.taylor.function import linearize as linearize
 from overparam.runs.execute import train as train
 from overparam.runs.execution import Execution as Execution
 from overparam.runs.run import Run as Run

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 import overparam as op
 from overparam.foundations.precision import full_precision
 from overparam.foundations.torch_generators import torch_generator
+from overparam.measure.kernels.linearization import linearize
 from overparam.measure.problem.opening import opened
-from overparam.models.taylor.function import linearize
 
 NEWER = hasattr(torch.backends, "fp32_precision")
 backends: Any = torch.backends

@@ -14,9 +14,10 @@ from torch.utils.data import DataLoader, TensorDataset
 from overparam.foundations import allocator
 from overparam.foundations.torch_generators import torch_generator
 from overparam.measure.problem.opening import opened
-from overparam.measure.problem.problem import Batch, evaluating
+from overparam.measure.problem.problem import Batch
 from overparam.models.functional import chosen_parameters
 from tests.support.opened import examples, left_alone, network, refused
+from tests.support.oracles import evaluating
 
 # What is measured
 
@@ -210,7 +211,7 @@ def test_a_prefix_ends_at_a_dot() -> None:
     assert chosen_parameters(parameters, "net") == ("net.weight",)
 
 
-def test_an_unused_parameter_has_gradient_zero() -> None:
+def test_an_unused_parameter_is_refused_by_name_or_held() -> None:
     class Ignoring(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -220,13 +221,14 @@ def test_an_unused_parameter_has_gradient_zero() -> None:
             out: Tensor = self.used(x)
             return out
 
-    with opened(Ignoring(), "cross_entropy", examples()) as problem:
-        parts = problem.layout.split(problem.gradient())
-    assert float(parts["used.weight"].norm()) > 0.0
-    assert torch.equal(parts["unused.weight"], torch.zeros(2, 2))
-    assert torch.equal(parts["unused.bias"], torch.zeros(2))
-    with opened(Ignoring(), "cross_entropy", examples(), params="unused") as problem:
-        assert torch.equal(problem.gradient(), torch.zeros(6))
+    with (
+        pytest.raises(ValueError, match=r"no output depends on unused\.weight, unused\.bias.*unused=\"hold\""),
+        opened(Ignoring(), "cross_entropy", examples()),
+    ):
+        pass
+    with opened(Ignoring(), "cross_entropy", examples(), unused="hold") as problem:
+        assert problem.layout.names == ("used.weight", "used.bias")
+        assert "unused.weight" in problem.fixed
 
 
 def test_all_parameters_frozen_is_an_error() -> None:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from overparam.foundations.torch_generators import torch_generator
+from overparam.measure.kernels.linearization import linearize
 from overparam.models.build import build
 from overparam.models.functional import Layout
 from overparam.models.taylor.derivative import derivative_along, twice_backward
-from overparam.models.taylor.function import linearize
 from overparam.models.taylor.network import Linearized
 from overparam.specs import MLP
 from overparam.specs.models.layers import Activation
@@ -213,7 +213,7 @@ def test_what_cannot_be_linearized_is_said() -> None:
         f_lin({**theta, "4.bias": torch.zeros(2)})
     with pytest.raises(ValueError, match=r"4.bias holds 1 values that are not finite"):
         f_lin({**theta, "4.bias": torch.tensor([0.0, torch.inf, 0.0])})
-    with pytest.raises(TypeError, match=r"θ is a Tensor; allowed: named parameters, a state dict or a module"):
+    with pytest.raises(ValueError, match=r"θ is a Tensor; allowed: named parameters, a state dict or a module"):
         f_lin(torch.zeros(3))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="x holds 30 values that are not finite"):
         linearize(model, x * torch.nan)
@@ -223,7 +223,7 @@ def test_what_cannot_be_linearized_is_said() -> None:
         model.get_parameter("0.bias").fill_(torch.nan)
     with pytest.raises(ValueError, match=r"0.bias holds 6 values that are not finite"):
         linearize(model, x)
-    with pytest.raises(TypeError, match="the model returns a tuple"):
+    with pytest.raises(ValueError, match="the model returns a tuple"):
         linearize(nn.LSTM(4, 5), torch.zeros(2, 3, 4))
 
 

@@ -11,8 +11,8 @@ from overparam.identity import run_id
 from overparam.measure.comparison.movement import parameter_movement
 from overparam.measure.kernels.empirical import empirical_kernel, empirical_ntk
 from overparam.measure.kernels.infinite import analytic_ntk
+from overparam.measure.kernels.linearization import linearize
 from overparam.measure.kernels.similarity import kernel_drift
-from overparam.models.taylor.function import linearize
 from overparam.probes.analytic_kernel import AnalyticKernel
 from overparam.probes.linearization import Linearization
 from overparam.probes.parameter_movement import ParameterMovement

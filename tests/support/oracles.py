@@ -1,6 +1,7 @@
 """Curvature by the plain means of PyTorch: what products are compared with."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,12 +12,23 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from overparam.foundations.torch_generators import torch_generator
 from overparam.measure.problem.opening import opened
-from overparam.measure.problem.problem import evaluating
 from overparam.measure.products.operators import Curvature, CurvatureOperator, dense
 from overparam.measure.products.second_order import SecondOrder
 from overparam.models.losses import LossName, per_example
 
 F64 = torch.float64
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode, and each module's own mode afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 def random_vectors(count: int, size: int, dtype: torch.dtype = F64) -> Tensor:

@@ -13,6 +13,7 @@ from overparam.measure.estimate import Estimate
 from overparam.measure.problem.opening import opened
 from overparam.measure.problem.problem import Data, Loss
 from overparam.measure.problem.subset import restricted
+from overparam.models.reach import Unused
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,7 @@ def gradient_noise_scale(
     *,
     groups: int = 32,
     params: Sequence[str] | str | None = None,
+    unused: Unused = "refuse",
     generator: torch.Generator | None = None,
 ) -> NoiseScale:
     """The simple noise scale `tr Σ / ‖G‖²`: the batch size at which noise and gradient are equally large.
@@ -61,7 +63,7 @@ def gradient_noise_scale(
     if groups < 3:
         raise ValueError(f"groups = {groups}; allowed: an integer ≥ 3, so that there is an interval")
     generator = generator or torch_generator(0, "gradient noise")
-    with opened(model, loss, data, params=params) as problem:
+    with opened(model, loss, data, params=params, unused=unused) as problem:
         if problem.num_examples < 3:
             raise ValueError(f"data holds {problem.num_examples} examples; the noise of a gradient needs at least 3")
         order = torch.randperm(problem.num_examples, generator=generator)

@@ -1,11 +1,10 @@
-"""A model as a function of its parameters: flat vectors ↔ named parameters, in eval mode meanwhile."""
+"""A model as a function of its parameters: flat vectors ↔ named parameters."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -69,16 +68,3 @@ def chosen_parameters(parameters: Mapping[str, Tensor], params: Sequence[str] | 
 
 def _under(name: str, word: str) -> bool:
     return name == word or name.startswith(f"{word}.")
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode, after which every module has its own mode again, by its own `train`."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            if module.training != mode:
-                module.train(mode)

@@ -1,5 +1,6 @@
 """Mean loss and accuracy of a model on a data set, in eval mode."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +24,20 @@ class Risk:
 def risk(model: nn.Module, x: Tensor, y: Tensor, loss: LossName = "cross_entropy") -> Risk:
     """Eval-mode loss `(1/N) Σ ℓ(f(x_i), y_i)` and accuracy; the model's mode is put back.
 
+    Raises:
+        ValueError: the data set is empty.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        return risk_of(model, x, y, loss)
+    finally:
+        model.train(was_training)
+
+
+def risk_of(outputs_of: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, loss: LossName) -> Risk:
+    """The same of any function of inputs.
+
     Sums run in float64 over chunks, so that a ragged last chunk weighs what it should.
 
     Raises:
@@ -30,14 +45,9 @@ def risk(model: nn.Module, x: Tensor, y: Tensor, loss: LossName = "cross_entropy
     """
     if len(x) == 0:
         raise ValueError("risk of an empty data set is not defined; give at least one example")
-    was_training = model.training
-    model.eval()
-    try:
-        total_loss, correct = 0.0, 0
-        for start in range(0, len(x), CHUNK):
-            outputs, labels = model(x[start : start + CHUNK]), y[start : start + CHUNK]
-            total_loss += per_example(loss, outputs, labels).double().sum().item()
-            correct += correct_predictions(outputs, labels)
-    finally:
-        model.train(was_training)
+    total_loss, correct = 0.0, 0
+    for start in range(0, len(x), CHUNK):
+        outputs, labels = outputs_of(x[start : start + CHUNK]), y[start : start + CHUNK]
+        total_loss += per_example(loss, outputs, labels).double().sum().item()
+        correct += correct_predictions(outputs, labels)
     return Risk(total_loss / len(x), correct / len(x), len(x))

@@ -28,7 +28,7 @@ class TaylorError(Probe):
     def take(self, subject: "Subject") -> Iterator[Values]:
         import torch
 
-        from overparam.models.taylor.function import linearize
+        from overparam.measure.kernels.linearization import linearize
 
         x, _ = subject.test(self.num_test)
         for step in subject.steps:

@@ -30,7 +30,7 @@ def shuffled(epoch: int) -> Tensor:
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4])
-@pytest.mark.parametrize("width", [1, 8, 50, 240, 1024])
+@pytest.mark.parametrize("width", [2, 8, 50, 240, 1024])
 @pytest.mark.parametrize("inputs", [(1, 40), (1, 28, 28)])
 def test_gradients_agree_with_autograd_in_every_bit(depth: int, width: int, inputs: tuple[int, ...]) -> None:
     ours = network(MLP(width=width, depth=depth), inputs)

@@ -1,17 +1,21 @@
 """The loss along the straight path between two trained networks."""
 
-import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from overparam.measure.problem.refusals import refuse_non_finite
+from overparam.measure.problem.examples import INTEGERS, fitting
+from overparam.measure.problem.refusals import in_words, refuse_non_finite
+from overparam.models.borrowed import borrowed, tensor_of, unwrapped
 from overparam.models.losses import LossName
-from overparam.models.risk import CHUNK, risk
+from overparam.models.risk import CHUNK, risk_of
+from overparam.models.slots import Slots
 
 Endpoint = nn.Module | Mapping[str, Tensor]
 Statistics = Literal["reestimate", "interpolate"]
@@ -68,31 +72,71 @@ def loss_barrier(
     0.5
     """
     _refuse_arguments(loss, points, statistics)
-    net = copy.deepcopy(model).eval()
-    start, end = _state(net, a, "a"), _state(net, b, "b")
-    _refuse_non_finite(net, start, end)
-    x, y = data
-    _refuse_data(net, x, y, statistics)
-    alphas = torch.linspace(0.0, 1.0, points, dtype=torch.float64)
-    risks = []
-    for alpha in alphas.tolist():
-        net.load_state_dict(_between(start, end, alpha), strict=False)
-        if statistics == "reestimate":
-            _reestimate(net, x)
-        risks.append(risk(net, x, y, loss))
-    losses = torch.tensor([each.loss for each in risks], dtype=torch.float64)
-    errors = torch.tensor([1.0 - each.accuracy for each in risks], dtype=torch.float64)
+    with borrowed(model) as net:
+        path = Path.of(net, a, b)
+        x, y = path.fitted(*data)
+        alphas = torch.linspace(0.0, 1.0, points, dtype=torch.float64, device="cpu")
+        with path.at(0.0):
+            _refuse_data(net, x, y, statistics)
+        risks = []
+        for alpha in alphas.tolist():
+            with path.at(alpha):
+                if statistics == "reestimate":
+                    _reestimate(net, x)
+                risks.append(risk_of(partial(_outputs, net), x, y, loss))
+    losses = torch.tensor([each.loss for each in risks], dtype=torch.float64, device="cpu")
+    errors = torch.tensor([1.0 - each.accuracy for each in risks], dtype=torch.float64, device="cpu")
     return Barrier(alphas, losses, errors, _above_chord(losses, alphas), _above_chord(errors, alphas))
 
 
+@dataclass(frozen=True)
+class Path:
+    """The tensors of both ends by their names in the model, and those that no state holds."""
+
+    slots: Slots
+    start: dict[str, Tensor]
+    end: dict[str, Tensor]
+    own: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, net: nn.Module, a: Endpoint, b: Endpoint) -> "Path":
+        slots = Slots.of(net)
+        names = {id(place.tensor): place.name for place in slots.places}
+        like = {name: value for name, value in net.state_dict(keep_vars=True).items() if isinstance(value, Tensor)}
+        start, end = _state(like, a, "a"), _state(like, b, "b")
+        _refuse_non_finite(net, start, end)
+        # Of two names of one tensor the last counts, as when a state is loaded.
+        start, end = ({names[id(like[key])]: value for key, value in each.items()} for each in (start, end))
+        own = {place.name: place.tensor.detach() for place in slots.places if place.name not in start}
+        return cls(slots, start, end, own)
+
+    def fitted(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs in a precision that the model has, labels as int64."""
+        tensors = (*self.start.values(), *self.own.values())
+        like = next((value for value in tensors if value.is_floating_point()), x)
+        y = y.long() if y.dtype in (*INTEGERS, torch.bool) else y
+        return fitting(tensors, like.dtype)(x.detach()).to(like.device), y.to(like.device)
+
+    @contextmanager
+    def at(self, alpha: float) -> Iterator[None]:
+        """The model with copies of the tensors at a point of the path."""
+        tensors = {**self.own, **_between(self.start, self.end, alpha)}
+        with self.slots.filled({name: value.clone() for name, value in tensors.items()}):
+            yield
+
+
+def _outputs(net: nn.Module, x: Tensor) -> Tensor:
+    return tensor_of(net(x.clone())).detach()  # a forward pass may write into its input
+
+
 def _tensors(state: Endpoint) -> dict[str, Tensor]:
-    named = state.state_dict() if isinstance(state, nn.Module) else state
+    named = unwrapped(state).state_dict() if isinstance(state, nn.Module) else state
     return {name: value.detach() for name, value in named.items() if isinstance(value, Tensor)}
 
 
-def _state(net: nn.Module, given: Endpoint, which: str) -> dict[str, Tensor]:
+def _state(like: Mapping[str, Tensor], given: Endpoint, which: str) -> dict[str, Tensor]:
     """The tensors of an end, checked against those of the model and on their devices."""
-    like, found = _tensors(net), _tensors(given)
+    found = _tensors(given)
     if only := sorted(like.keys() ^ found.keys()):
         raise ValueError(f"only one of model and {which} has {', '.join(only)}; allowed: all names of its state_dict()")
     for name, value in found.items():
@@ -118,19 +162,23 @@ def _norms(net: nn.Module) -> list[_BatchNorm]:
     return [each for each in net.modules() if isinstance(each, _BatchNorm) and each.running_mean is not None]
 
 
-@torch.no_grad()
 def _reestimate(net: nn.Module, x: Tensor) -> None:
     """Statistics of batch norm on x. Chunks are strided: nearly equal in size, and alike where x is sorted by class."""
     if not (norms := _norms(net)):
         return
+    momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # mean over all chunks, rather than one that forgets
         norm.train()
-    count = -(-len(x) // CHUNK)
-    for first in range(count):
-        net(x[first::count])
-    net.eval()
+    try:
+        count = -(-len(x) // CHUNK)
+        for first in range(count):
+            net(x[first::count].clone())
+    finally:
+        net.eval()
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
 
 
 def _above_chord(values: Tensor, alphas: Tensor) -> float:
@@ -154,14 +202,15 @@ def _refuse_non_finite(net: nn.Module, start: Mapping[str, Tensor], end: Mapping
         refuse_non_finite({f"{name} of {which}": state[name] for name in names})
 
 
-@torch.no_grad()
 def _refuse_data(net: nn.Module, x: Tensor, y: Tensor, statistics: Statistics) -> None:
     least = 2 if statistics == "reestimate" and _norms(net) else 1
     if len(x) != len(y) or len(x) < least:
         raise ValueError(f"data has {len(x)} inputs and {len(y)} labels; allowed: equally many, at least {least}")
     if y.dtype != torch.int64 or y.ndim != 1:
         raise ValueError(f"y is {y.dtype} of shape {tuple(y.shape)}; allowed: torch.int64 labels of shape (N,)")
-    low, high, outputs = int(y.min()), int(y.max()), net(x[:1])
+    with in_words(x):
+        outputs = _outputs(net, x[:1])
+    low, high = int(y.min()), int(y.max())
     if outputs.ndim != 2 or low < 0 or high >= outputs.shape[1]:
         shape = ", ".join(["N", *map(str, outputs.shape[1:])])
         raise ValueError(

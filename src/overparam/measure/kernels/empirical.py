@@ -15,6 +15,7 @@ from overparam.measure.kernels.layers.footprint import footprint, pieces
 from overparam.measure.kernels.layers.planning import differentiated
 from overparam.measure.kernels.layers.sensitivities import Network, Unstructured
 from overparam.measure.problem.examples import cast
+from overparam.models.reach import Unused
 
 MAX_MEMORY = 2**30  # bytes, besides the kernel itself
 Route = Literal["structured", "jacobian"]
@@ -39,6 +40,7 @@ def empirical_ntk(
     *,
     outputs: Outputs = "full",
     max_memory: int | None = None,
+    unused: Unused = "refuse",
 ) -> Tensor:
     """Empirical neural tangent kernel of a model between two sets of inputs.
 
@@ -51,15 +53,15 @@ def empirical_ntk(
     of `x2` are computed again for each chunk of `x1`.
 
     Raises:
-        ValueError: shapes disagree, a weight or an input is not finite, the model is in training mode where that mixes
-            examples, or `max_memory` holds not even two examples.
+        ValueError: shapes disagree, an input is not finite, `max_memory` holds not even two examples, or the model
+            cannot be measured (see `opened`).
 
     >>> layer = nn.Linear(2, 1)
     >>> empirical_ntk(layer, torch.tensor([[1.0, 2.0], [3.0, 4.0]]), outputs="trace")  # x·x' + 1
     tensor([[ 6., 12.],
             [12., 26.]])
     """
-    return empirical_kernel(model, x1, x2, outputs=outputs, max_memory=max_memory).values
+    return empirical_kernel(model, x1, x2, outputs=outputs, max_memory=max_memory, unused=unused).values
 
 
 def empirical_kernel(
@@ -69,15 +71,15 @@ def empirical_kernel(
     *,
     outputs: Outputs = "full",
     max_memory: int | None = None,
+    unused: Unused = "refuse",
 ) -> EmpiricalKernel:
     """`empirical_ntk`, with the route that each parameter took."""
     _refuse(x1, x2, outputs)
-    device = next(model.parameters(), x1).device
-    x1, x2 = x1.detach().to(device), None if x2 is None else x2.detach().to(device)
+    x1, x2 = x1.detach(), None if x2 is None else x2.detach().to(x1.device)
     bound, values = MAX_MEMORY if max_memory is None else max_memory, None
-    with differentiated(model, x1, x2) as network:
-        dtype = next(iter(network.trainable.values())).dtype
-        first, second = cast(x1, dtype), None if x2 is None else cast(x2, dtype)
+    with differentiated(model, x1, x2, unused) as network:
+        theta = network.problem.theta
+        first, second = _like(theta, x1), None if x2 is None else _like(theta, x2)
         while values is None:
             try:
                 values = _kernel(network, first, second, outputs, bound)
@@ -87,6 +89,11 @@ def empirical_kernel(
     return EmpiricalKernel(values, {n: "jacobian" if n in jacobian else "structured" for n in network.trainable})
 
 
+def _like(theta: Tensor, x: Tensor) -> Tensor:
+    """Inputs where the weights are and, if they are real numbers, in their precision."""
+    return cast(x, theta.dtype).to(theta.device)
+
+
 def _refuse(x1: Tensor, x2: Tensor | None, outputs: str) -> None:
     if outputs not in get_args(Outputs):
         raise ValueError(f'outputs="{outputs}"; allowed: "full" for all blocks, "trace" for their trace / C')
@@ -94,7 +101,7 @@ def _refuse(x1: Tensor, x2: Tensor | None, outputs: str) -> None:
         if x is None:
             continue
         if not isinstance(x, Tensor):
-            raise TypeError(f"{name} is a {type(x).__name__}; give a tensor of inputs (N, …)")
+            raise ValueError(f"{name} is a {type(x).__name__}; give a tensor of inputs (N, …)")
         if x.ndim == 0 or len(x) == 0:
             raise ValueError(f"{name} has shape {tuple(x.shape)}; it must hold at least one example")
         if x.is_floating_point() and not bool(x.isfinite().all()):

@@ -1,25 +1,33 @@
 """Data as a caller gives it → fixed chunks of examples that nothing else can change."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
 
 Batch = tuple[Tensor, Tensor]
 Data = Batch | Iterable[Batch]
-SMALL_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32)
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.uint16, torch.uint32, torch.uint64)
 
 
-def chunks_of(data: Data, device: torch.device, dtype: torch.dtype | None, size: int) -> Iterator[Batch]:
-    """Copies of the data in chunks of at most `size`, labels as int64; a loader's draws move no global generator."""
+def chunks_of(
+    data: Data, device: torch.device, fit: Callable[[Tensor], Tensor], size: int, labels: bool = False
+) -> Iterator[Batch]:
+    """Copies of the data in chunks of at most `size`, in the precision that `fit` brings them to, labels as int64.
+
+    A loader's draws move no global generator. Where targets can only be `labels`, booleans are the classes 0 and 1.
+    """
     count = 0
     with torch.random.fork_rng(devices=[]):
         batches = list(_batches(data))
     for x, y in batches:
+        if x.ndim == 0 or y.ndim == 0:
+            shapes = f"{tuple(x.shape)} and {tuple(y.shape)}"
+            raise ValueError(f"data: x and y have the shapes {shapes}; allowed: examples along the first axis")
         if len(x) != len(y):
             raise ValueError(f"data: {len(x)} inputs but {len(y)} targets")
-        x, y = (cast(each.detach(), dtype).to(device, copy=True) for each in (x, y))
-        y = y.long() if y.dtype in SMALL_INTEGERS else y
+        x, y = (fit(each.detach()).to(device, copy=True) for each in (x, y))
+        y = y.long() if y.dtype in INTEGERS or (labels and y.dtype is torch.bool) else y
         for start in range(0, len(y), size):
             yield x[start : start + size], y[start : start + size]
         count += len(y)
@@ -52,3 +60,9 @@ def _described(batch: object) -> str:
 def cast(value: Tensor, dtype: torch.dtype | None) -> Tensor:
     """Real numbers in another precision; whole numbers stay what they are."""
     return value.to(dtype) if dtype is not None and value.is_floating_point() else value
+
+
+def fitting(own: Iterable[Tensor], dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """Brings real inputs to `dtype` where they are in a precision that no tensor of the model has."""
+    known = {value.dtype for value in own if value.is_floating_point()}
+    return lambda x: x if x.dtype in known else cast(x, dtype)

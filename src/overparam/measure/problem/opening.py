@@ -1,20 +1,36 @@
-"""From a model, a loss and data to a problem; the model is as it was when the block ends."""
+"""From a model, a loss and data to a problem, through the one door that every measure passes.
 
-from collections.abc import Iterator, Sequence
+What holds behind it: the caller's objects are the same objects afterwards (`borrowed`); loss and gradient come from one
+function (`refuse_unmeasurable`); a gradient reaches every parameter that is measured (`used`) and is the derivative of
+the outputs (`refuse_false_gradient`); a layout that is only faster gives the same outputs (`_laid_out`).
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
+from itertools import chain
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from overparam.foundations.allocator import freed_memory_kept
-from overparam.foundations.precision import full_precision
+from overparam.measure.problem.arithmetic import coarsest
 from overparam.measure.problem.examples import Data as Data
-from overparam.measure.problem.examples import cast, chunks_of
+from overparam.measure.problem.examples import cast, chunks_of, fitting
+from overparam.measure.problem.gradient_check import refuse_false_gradient
 from overparam.measure.problem.problem import CHUNK, HALF, Loss, Problem, ordered
-from overparam.measure.problem.refusals import refuse_non_finite, refuse_parameters, refuse_unmeasurable
+from overparam.measure.problem.refusals import (
+    in_words,
+    near,
+    refuse_non_finite,
+    refuse_parameters,
+    refuse_unmeasurable,
+)
+from overparam.models.borrowed import borrowed
 from overparam.models.functional import Layout, chosen_parameters
-from overparam.models.functional import evaluating as evaluating
+from overparam.models.reach import Unused, refuse_unknown_rule, used
+from overparam.models.slots import Slots
 
 
 @contextmanager
@@ -24,47 +40,83 @@ def opened(
     data: Data,
     *,
     params: Sequence[str] | str | None = None,
+    unused: Unused = "refuse",
     dtype: torch.dtype | None = None,
     chunk: int = CHUNK,
+    gradients: bool = True,
+    elsewhere: Iterable[Tensor] = (),
 ) -> Iterator[Problem]:
     """The problem of a model, with the model in eval mode meanwhile, gradients on and products in full precision.
 
-    `dtype` computes in another precision; half precision is computed in float32 unless it is asked for.
+    `unused` says what becomes of chosen parameters that no output depends on: they are refused, or held where they are.
+    `dtype` computes in another precision; half precision is computed in float32 unless it is asked for. Inputs in a
+    precision that the model has not are brought to that of its weights. `gradients` says that the measure takes them.
+    Parameters that only inputs `elsewhere` use are used.
 
     Raises:
         ValueError: the data is empty or can be read only once, labels do not fit, the loss is unknown or gives no
-            per-example values, a weight is complex or not finite, the model is random, mixes examples or hides its
-            parameters in eval mode, or `params` selects nothing.
+            per-example values, a weight is complex or not finite, the model fails on the data, is random, mixes
+            examples, has a gradient that is none, or is of a kind that cannot be measured; `params` selects nothing.
     """
     if isinstance(loss, str) and loss not in ("cross_entropy", "mse"):
         raise ValueError(f'unknown loss "{loss}"; allowed: "cross_entropy", "mse", or a callable (outputs, targets)')
-    with torch.inference_mode(False), torch.enable_grad(), full_precision(), freed_memory_kept(), evaluating(model):
-        own = dict(model.named_parameters())
+    refuse_unknown_rule(unused)
+    with borrowed(model) as inside, freed_memory_kept():
+        own = dict(inside.named_parameters())
         names = chosen_parameters(own, params)
         refuse_parameters({name: own[name] for name in names}, dtype)
+        refuse_non_finite(own)
         dtype = torch.float32 if dtype is None and own[names[0]].dtype in HALF else dtype
-        everything = {**own, **dict(model.named_buffers())}
-        refuse_non_finite(everything)
+        everything = {**dict(inside.named_buffers()), **own}
         copies = {name: cast(value.detach(), dtype).clone() for name, value in everything.items()}
-        theta = Layout.join(copies[name] for name in names)
-        layout = Layout.of({name: own[name] for name in names})
-        fixed = {name: value for name, value in copies.items() if name not in names}
-        chunks = tuple(chunks_of(data, theta.device, dtype, chunk))
-        problem = _laid_out(Problem(model, loss, chunks, layout, theta, fixed))
-        refuse_unmeasurable(problem, everything=params is None)
+        target = copies[names[0]]
+        fit = partial(cast, dtype=dtype) if dtype else fitting(everything.values(), target.dtype)
+        chunks = tuple(chunks_of(data, target.device, fit, chunk, labels=isinstance(loss, str)))
+        problem = Problem(inside, Slots.of(inside), loss, chunks, *_split(copies, names))
+        problem = _laid_out(_measurable(problem, unused, elsewhere))
+        if gradients:
+            refuse_false_gradient(problem)
         yield problem
 
 
-@torch.no_grad()
+def _split(copies: dict[str, Tensor], names: Sequence[str]) -> tuple[Layout, Tensor, dict[str, Tensor]]:
+    """θ and where its parts lie, and all that is fixed."""
+    theta = Layout.join(copies[name] for name in names)
+    layout = Layout.of({name: copies[name] for name in names})
+    return layout, theta, {name: value for name, value in copies.items() if name not in names}
+
+
+def _measurable(problem: Problem, unused: Unused, elsewhere: Iterable[Tensor]) -> Problem:
+    """What is to be known of the model before it is measured: whether it writes, how it rounds, which parameters act.
+
+    Nearly always the first examples use all parameters; else the others are looked at, and those `elsewhere`.
+    """
+    (x, y), rest = problem.chunks[0], problem.chunks[1:]
+    kept, leaves = x.clone(), problem.leaves()
+    with in_words(x):
+        outputs = problem.values(x)
+        if not torch.equal(x, kept):
+            problem = replace(problem, writes=True, chunks=((kept, y), *rest))
+        again, eps = coarsest(problem, leaves, kept)
+    problem = replace(problem, eps=eps)
+    refuse_unmeasurable(problem, outputs, again.detach())
+    more = (problem.outputs(leaves, x) for x in chain((x for x, _ in rest), elsewhere))
+    names = used(chain([again], more), leaves, unused)
+    if len(names) == len(leaves):
+        return problem
+    layout, theta, held = _split(problem.parts(), names)
+    return replace(problem, layout=layout, theta=theta, fixed={**problem.fixed, **held})
+
+
 def _laid_out(problem: Problem) -> Problem:
     """Images and convolution weights in channels-last order, which is faster, unless the model can only be run in
-    the usual one: `view` is bound to it.
+    the usual one: `view` is bound to it, and strides mean something else.
     """
-    order = torch.channels_last
+    order, x = torch.channels_last, problem.chunks[0][0][:2]
     chunks = tuple((ordered(x, order), y) for x, y in problem.chunks)
     faster = replace(problem, order=order, chunks=chunks)
     try:
-        faster.outputs(faster.parts(), chunks[0][0][:2])
+        found = faster.values(ordered(x, order))
     except RuntimeError:
         return problem
-    return faster
+    return faster if near(found, problem.values(x), problem.eps) else problem

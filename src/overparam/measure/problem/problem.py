@@ -1,9 +1,10 @@
 """A mean loss over fixed data, as a function of a model's parameters: what every measure in here starts from.
 
-Policy. The model is in eval mode while it is measured and gets every module's own mode back. Parameters and buffers
-are copies: nothing that a forward pass does to them reaches the model. The data is read once and kept, so that every
-product, probe and draw sees the same examples. Losses are summed over examples and divided once by their number, so
-that a short last batch weighs what it should.
+Policy. Parameters and buffers are copies: nothing that a forward pass does to them reaches the model. The data is read
+once and kept, and a model that writes into its inputs gets copies, so that every product, probe and draw sees the same
+examples. Gradients are on in every pass; one that needs none gets weights that ask for none, so that the model cannot
+tell it from one that does. Losses are summed over examples and divided once by their number, so that a short last batch
+weighs what it should.
 """
 
 import math
@@ -12,34 +13,38 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import disable_saved_tensors_hooks
-from torch.func import functional_call
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from overparam.measure.problem.examples import Batch as Batch
 from overparam.measure.problem.examples import Data as Data
+from overparam.models.borrowed import tensor_of
 from overparam.models.functional import Layout
-from overparam.models.functional import evaluating as evaluating
 from overparam.models.losses import LossName, correct_predictions, per_example
+from overparam.models.slots import Slots
 
 PerExample = Callable[[Tensor, Tensor], Tensor]
 Loss = LossName | PerExample
 CHUNK = 250  # examples per graph: conv activations of a small network still fit the cache
 HALF = (torch.float16, torch.bfloat16)
-NO_HOOKS = "the model saves activations by hooks; turn gradient checkpointing and offloading off to measure it"
 
 
 @dataclass(frozen=True)
 class Problem:
-    """`L(θ) = (1/N) Σ ℓ(f_θ(x_i), y_i)` for the chosen parameters θ, flat and in order; the others stay fixed."""
+    """`L(θ) = (1/N) Σ ℓ(f_θ(x_i), y_i)` for the chosen parameters θ, flat and in order; the others stay fixed.
+
+    `slots` are the places of the model's tensors; `writes` says that a forward pass writes into its input; `eps` is the
+    machine ε of the coarsest arithmetic between weights and outputs.
+    """
 
     model: nn.Module
+    slots: Slots
     loss: Loss
     chunks: tuple[Batch, ...]
     layout: Layout
     theta: Tensor
     fixed: dict[str, Tensor] = field(repr=False)
     order: torch.memory_format = torch.contiguous_format
+    writes: bool = False
+    eps: float = 0.0
 
     @property
     def num_examples(self) -> int:
@@ -54,16 +59,18 @@ class Problem:
         return self.theta.device
 
     def outputs(self, parts: dict[str, Tensor], x: Tensor) -> Tensor:
-        """`f_θ(x)` with θ given by name; attention takes the kernel that has second derivatives.
+        """`f_θ(x)` with θ given by name.
 
         Raises:
-            RuntimeError: the model saves activations by hooks: it would compute them again from its own weights, not θ.
+            ValueError: the model returns no tensor.
         """
-        with sdpa_kernel(SDPBackend.MATH), disable_saved_tensors_hooks(NO_HOOKS):
-            found = functional_call(self.model, {**self.fixed, **parts}, (x,))
-        if not isinstance(found, Tensor):
-            raise TypeError(f"the model returns a {type(found).__name__}; wrap it so that it returns one tensor")
-        return found
+        x = x.clone() if self.writes else x.detach()  # the model may ask x for a gradient
+        with self.slots.filled({**self.fixed, **parts}):
+            return tensor_of(self.model(x))
+
+    def values(self, x: Tensor, theta: Tensor | None = None) -> Tensor:
+        """The outputs for x without a gradient, whatever the model differentiates for itself."""
+        return self.outputs(self.parts(theta), x).detach()
 
     def losses(self, outputs: Tensor, y: Tensor) -> Tensor:
         """Per-example losses (n,).
@@ -88,18 +95,16 @@ class Problem:
         split = self.layout.split(self.theta if theta is None else theta)
         return {name: ordered(part, self.order) for name, part in split.items()}
 
-    @torch.no_grad()
     def risk(self, theta: Tensor | None = None) -> tuple[float, float]:
         """Mean loss and share of correct predictions at θ (NaN where targets are not classes); float64 sums.
 
         Raises:
             ValueError: the loss of the model itself, with no `theta` given, is not finite.
         """
-        parts = self.parts(theta)
         total, correct = 0.0, 0.0
         for x, y in self.chunks:
-            outputs = self.outputs(parts, x)
-            total += float(self.losses(outputs, y).cpu().double().sum())
+            outputs = self.values(x, theta)
+            total += float(self.losses(outputs, y).detach().cpu().double().sum())
             classes = outputs.ndim == 2 and outputs.shape[1] > 1 and y.ndim == 1 and not y.is_floating_point()
             correct += float(correct_predictions(outputs, y)) if classes else float("nan")
         if theta is None and not math.isfinite(total):
@@ -120,3 +125,8 @@ class Problem:
 
 def ordered(value: Tensor, order: torch.memory_format) -> Tensor:
     return value.contiguous(memory_format=order) if value.ndim == 4 else value
+
+
+def any_loss(outputs: Tensor, _: Tensor) -> Tensor:
+    """For measures of the outputs alone: the sum of each example's."""
+    return outputs.flatten(1).sum(1) if outputs.ndim > 1 else outputs

@@ -1,12 +1,15 @@
 """What cannot be measured, said before anything is."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
+from overparam.measure.problem.arithmetic import NO_HOOKS
 from overparam.measure.problem.problem import Problem
 
+BYTES = (torch.uint8, torch.bool)  # images as they are stored
 FEW = 4  # examples whose outputs are compared alone and among the others
 ALONE = "there is no mean over examples to measure; allowed: models that treat each example on its own in eval mode"
 
@@ -36,30 +39,72 @@ def refuse_non_finite(tensors: Mapping[str, Tensor]) -> None:
             raise ValueError(f"{name} holds {count} values that are not finite; measure a model whose weights are")
 
 
-def refuse_unmeasurable(problem: Problem, everything: bool) -> None:
-    """Labels that do not fit, losses that are not finite, a model that is random, mixes examples or hides parameters.
+@contextmanager
+def in_words(x: Tensor) -> Iterator[None]:
+    """Whatever a model of a caller's own raises on inputs x, as a sentence.
 
-    `everything` says that all trainable parameters are measured, so that the outputs must depend on them.
+    Raises:
+        ValueError: it fails.
+    """
+    try:
+        yield
+    except (ValueError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        said = (str(error).splitlines() or [""])[0]
+        if said == NO_HOOKS:
+            raise ValueError(NO_HOOKS) from None
+        remedy = "; bring the inputs to real numbers first, for instance x.float() / 255" if x.dtype in BYTES else ""
+        what = f"the model fails on inputs {x.dtype} of shape {tuple(x.shape)}{remedy}"
+        raise ValueError(f"{what}: {type(error).__name__}: {said}") from error
+
+
+def refuse_non_finite_outputs(problem: Problem, outputs: Tensor) -> None:
+    """−inf is an output that is masked."""
+    wrong = ~(outputs.isfinite() | outputs.isneginf()).flatten(1 if outputs.ndim > 1 else 0)
+    if bool(wrong.any()):
+        count = int(wrong.any(1).sum() if outputs.ndim > 1 else wrong.sum())
+        nan = [name for name, value in problem.fixed.items() if value.is_floating_point() and value.isnan().any()]
+        cause = f"; {nan[0]} holds NaN" if nan else ""
+        raise ValueError(f"the outputs are not finite on {count} of the first {len(outputs)} examples{cause}")
+
+
+def refuse_unmeasurable(problem: Problem, outputs: Tensor, again: Tensor) -> None:
+    """Labels that do not fit, losses that are not finite, a model that is random or mixes examples.
+
+    `outputs` are those of the first chunk without a gradient, `again` those with one. They must be of one function, as
+    those of attention are not where it takes another kernel without.
     """
     x, y = problem.chunks[0]
-    with torch.no_grad():
-        outputs, again = (problem.outputs(problem.parts(), x) for _ in range(2))
-        _refuse_labels(problem, outputs)
-        losses = problem.losses(outputs, y)
-        if not bool(losses.isfinite().all()):
-            wrong = int((~losses.isfinite()).sum())
-            raise ValueError(f"the loss is not finite on {wrong} of the first {len(y)} examples")
-        if not torch.equal(outputs, again):
+    refuse_non_finite_outputs(problem, outputs)
+    _refuse_labels(problem, outputs)
+    losses = _first_losses(problem, outputs, y)
+    if not bool(losses.isfinite().all()):
+        wrong = int((~losses.isfinite()).sum())
+        raise ValueError(f"the loss is not finite on {wrong} of the first {len(y)} examples")
+    if not torch.equal(outputs, again):
+        if not torch.equal(outputs, problem.values(x)):
             raise ValueError(
                 "two passes over the same examples give different losses in eval mode: the model draws random numbers "
                 "(dropout written without `self.training`?); curvature of a random function is not defined"
             )
-        _refuse_coupled(problem, outputs)
-    if everything and not problem.outputs(problem.leaves(), x[:FEW]).requires_grad:
-        raise ValueError(
-            "the outputs depend on no trainable parameter: does `forward` run under torch.no_grad() or detach what it "
-            "returns?"
-        )
+        if not near(outputs, again, problem.eps):
+            raise ValueError(
+                "the outputs with gradients are not those without them: the model asks torch.is_grad_enabled() or "
+                "requires_grad what to compute, so that its gradient is of another function than its loss"
+            )
+    _refuse_coupled(problem, outputs)
+
+
+def _first_losses(problem: Problem, outputs: Tensor, y: Tensor) -> Tensor:
+    try:
+        return problem.losses(outputs, y)
+    except ValueError:
+        raise
+    except Exception as error:  # a loss of the caller's own
+        shapes = f"outputs {outputs.dtype} of shape {tuple(outputs.shape)} and targets {y.dtype} of {tuple(y.shape)}"
+        said = (str(error).splitlines() or [""])[0]
+        raise ValueError(f"the loss fails on {shapes}: {type(error).__name__}: {said}") from error
 
 
 def _refuse_labels(problem: Problem, outputs: Tensor) -> None:
@@ -82,23 +127,36 @@ def _refuse_labels(problem: Problem, outputs: Tensor) -> None:
 
 def _refuse_coupled(problem: Problem, outputs: Tensor) -> None:
     """The first examples must have the outputs alone that they have among the others, but for rounding."""
-    x, parts = problem.chunks[0][0], problem.parts()
+    x = problem.chunks[0][0]
     try:
-        alone = torch.cat([problem.outputs(parts, x[i : i + 1]) for i in range(min(FEW, len(x)))])
+        alone = torch.cat([problem.values(x[i : i + 1]) for i in range(min(FEW, len(x)))])
     except ValueError as error:  # so PyTorch's batch norm without running statistics
         raise ValueError(f"the model cannot be run on one example ({error}): {ALONE}") from None
     except (RuntimeError, IndexError):  # a shape that only a batch has
-        alone = problem.outputs(parts, x[:2])
+        alone = problem.values(x[:2])
     if alone.shape != outputs[: len(alone)].shape:
         return  # not one row per example: a loss of the caller's own makes of them what it likes
-    refuse_coupled(alone, outputs[: len(alone)], ALONE)
+    refuse_coupled(alone, outputs[: len(alone)], ALONE, problem.eps)
 
 
-def refuse_coupled(outputs: Tensor, again: Tensor, consequence: str) -> None:
+def refuse_coupled(outputs: Tensor, again: Tensor, consequence: str, eps: float) -> None:
     """The same examples must have the same outputs in two passes, whoever else is in the batch, but for rounding."""
-    apart, size = (float(each.abs().max()) for each in (again - outputs, outputs))
-    if apart > float(torch.finfo(outputs.dtype).eps) ** 0.5 * size:
+    if not near(outputs, again, eps):
+        apart = float((again - outputs).nan_to_num().abs().max())
         raise ValueError(
             f"the outputs of an example change by up to {apart:.2g} with the others in its batch, or from pass to pass "
-            f"(batch norm without running statistics, dropout without `self.training`?): {consequence}"
+            "(batch norm without running statistics, dropout without `self.training`, experts of limited capacity, "
+            f"nodes of one graph?): {consequence}"
         )
+
+
+def near(outputs: Tensor, again: Tensor, eps: float) -> bool:
+    """Whether two passes give the same but for rounding by `eps`; what is masked by −inf is so in both."""
+    finite = outputs.isfinite()
+    if outputs.shape != again.shape or not torch.equal(finite, again.isfinite()):
+        return False
+    one, other = outputs[finite], again[finite]
+    if one.numel() == 0:
+        return True
+    limit: float = max(eps, float(torch.finfo(one.dtype).eps)) ** 0.5
+    return float((other - one).abs().max()) <= limit * float(one.abs().max())

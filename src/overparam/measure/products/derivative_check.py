@@ -1,55 +1,78 @@
-"""Whether an operation's second derivative is right: a Hessian product on a few examples against a difference.
+"""Whether products with a curvature are right, tried on a few examples before any is trusted.
 
-PyTorch's own `weight_norm` has a wrong one on the CPU, and so has any autograd function that hides from autograd how
-its backward pass depends on the input. Products are then not symmetric, or symmetric and wrong.
+PyTorch's own `weight_norm` has a wrong second derivative on the CPU, and so has any autograd function that hides from
+autograd how its backward pass depends on the input. Products are then not symmetric, or symmetric and wrong.
 """
 
-from dataclasses import replace
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from overparam.foundations.torch_generators import torch_generator
-from overparam.measure.problem.examples import cast
 from overparam.measure.problem.problem import Problem
+from overparam.measure.problem.small import ROUNDING, Small, small
 
-EXAMPLES = 4
-NUDGE = 1e-3  # away from kinks that the weights may sit on, as a zero bias under a blank image does
-STEPS = (1e-7, 1e-9)  # relative to 1 + ‖θ‖; a kink between the two points is rarer the shorter the step
-WRONG = 1e-4  # relative; rounding leaves 1e-6
-
-
-def small_copy(problem: Problem) -> tuple[Problem, Tensor]:
-    """The first examples in float64 at a point near θ, with a loss of order one, and a random unit direction."""
-    generator, wide = torch_generator(0, "second derivative"), torch.float64
-    x, y = (cast(each[:EXAMPLES], wide) for each in problem.chunks[0])
-    z, v = (torch.randn(problem.num_parameters, generator=generator, dtype=wide) for _ in range(2))
-    theta = problem.theta.to(wide)
-    theta = theta + NUDGE * (theta.abs().mean() + NUDGE) * z.to(theta.device)
-    fixed = {name: cast(value, wide) for name, value in problem.fixed.items()}
-    few = replace(problem, loss=curved, chunks=((x, y),), theta=theta, fixed=fixed)
-    return few, (v / torch.linalg.vector_norm(v)).to(theta.device)
+Product = Callable[[Tensor], Tensor]
+ASYMMETRIC = 1e-3  # of the size of the products
 
 
-def curved(outputs: Tensor, _: Tensor) -> Tensor:
-    """A loss with slope and curvature of order one in every output, where a trained one's would drown in rounding."""
-    rows = outputs.flatten(1) if outputs.ndim > 1 else outputs.unsqueeze(1)
-    slopes = torch.linspace(0.5, 1.5, rows.shape[1], dtype=rows.dtype, device=rows.device)
-    return (slopes * rows + 0.5 * rows.square()).sum(1)
+def refuse_wrong_products(problem: Problem, product_of: Callable[[Problem], Product], hessian: bool) -> None:
+    """A product on four examples must be what differences show, and products must be symmetric.
+
+    For the Hessian they are differences of gradients. For a product `Jᵀ J v` they are those of the outputs, pulled back
+    by plain autograd: `Jᵀ (f(θ + hv) − f(θ − hv))/2h`.
+
+    Raises:
+        ValueError: it is not, or they are not.
+    """
+    if problem.device.type == "mps":  # it has no float64
+        return
+    few = small(problem)
+    try:
+        product = product_of(few.problem)
+        u, v = few.direction("u"), few.direction("v")
+        forward, claimed = product(u), product(v)
+        wrong = _contradiction(few, v, claimed, hessian)
+    except (RuntimeError, TypeError):  # what has no such derivative is met again, on all the data
+        return
+    if wrong is not None:
+        raise ValueError(
+            f"the second derivative of the model is wrong: a product differs by {wrong:.1e} of its size from a "
+            "difference of gradients. The backward pass of some operation hides how it depends on its input (an "
+            "autograd function of your own?); write the operation in plain PyTorch"
+        )
+    _refuse_asymmetric(few, u, v, forward, claimed)
 
 
-def relative_error(few: Problem, v: Tensor, product: Tensor) -> float:
-    """Of `product` = Hv against a central difference of gradients; the smaller of two steps, if the first is wrong."""
-    error = _error_at(few, v, product, STEPS[0])
-    return error if error <= WRONG else min(error, _error_at(few, v, product, STEPS[1]))
+def _refuse_asymmetric(few: Small, u: Tensor, v: Tensor, of_u: Tensor, of_v: Tensor) -> None:
+    sizes = [float(torch.linalg.vector_norm(each)) for each in (of_u, of_v)]
+    apart = abs(float(u @ of_v) - float(v @ of_u))
+    if apart > max(ASYMMETRIC, ROUNDING * few.eps) * max(sizes):
+        raise ValueError(
+            f"products with the curvature are not symmetric: uᵀCv and vᵀCu differ by {apart / max(sizes):.1e} of their "
+            "size. Some operation has a wrong derivative; write it in plain PyTorch"
+        )
 
 
-def _error_at(few: Problem, v: Tensor, product: Tensor, step: float) -> float:
-    """Beyond what rounding may do."""
-    h = step * (1.0 + float(torch.linalg.vector_norm(few.theta)))
-    ahead, behind = few.gradient(few.theta + h * v), few.gradient(few.theta - h * v)
-    difference = (ahead - behind).div(2.0 * h)
-    rounding = 1e-15 * float(ahead.abs().max()) / h
-    size = max(float(torch.linalg.vector_norm(difference)), float(torch.linalg.vector_norm(product)))
-    apart = float(torch.linalg.vector_norm(difference - product))
-    return max(0.0, apart - 100.0 * rounding) / max(size, 1e-30)
+def _contradiction(few: Small, v: Tensor, claimed: Tensor, hessian: bool) -> float | None:
+    problem, theta = few.problem, few.problem.theta
+    x, _ = problem.chunks[0]
+
+    def of_gradients(h: float) -> Tensor:
+        return (problem.gradient(theta + h * v) - problem.gradient(theta - h * v)).div(2.0 * h)
+
+    def of_outputs(h: float) -> Tensor:
+        ahead, behind = (problem.values(x, theta + step * v) for step in (h, -h))
+        return _pulled_back(problem, (ahead - behind).div(2.0 * h))
+
+    if hessian:
+        return few.contradiction(claimed, of_gradients, float(problem.gradient().abs().max()))
+    return few.contradiction(claimed, of_outputs, float(_pulled_back(problem, problem.values(x)).abs().max()))
+
+
+def _pulled_back(problem: Problem, cotangent: Tensor) -> Tensor:
+    """`Jᵀ w / n` by plain autograd."""
+    leaves = problem.leaves()
+    outputs = problem.outputs(leaves, problem.chunks[0][0])
+    parts = torch.autograd.grad(outputs, tuple(leaves.values()), cotangent, materialize_grads=True)
+    return problem.layout.join(parts) / problem.num_examples

@@ -6,6 +6,8 @@ from typing import Any
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from overparam.models.reach import nodes
+
 _ONCE = once_differentiable(lambda ctx: None).__code__
 
 
@@ -18,7 +20,7 @@ def graph_bytes(roots: Iterable[Tensor]) -> int:
     4000
     """
     sizes: dict[int, int] = {}
-    for node in _nodes(root.grad_fn for root in roots):
+    for node in nodes(root.grad_fn for root in roots):
         for tensor in _saved(node):
             storage = tensor.untyped_storage()
             sizes[storage.data_ptr()] = storage.nbytes()
@@ -31,20 +33,10 @@ def refuse_once_differentiable(root: Tensor) -> None:
     Raises:
         RuntimeError: the graph behind `root` has a function whose backward is marked `once_differentiable`.
     """
-    for node in _nodes([root.grad_fn]):
+    for node in nodes([root.grad_fn]):
         backward = getattr(getattr(type(node), "_forward_cls", None), "backward", None)
         if getattr(backward, "__code__", None) is _ONCE:
             raise RuntimeError(f"the derivative for {type(node).__name__} can be taken only once: once_differentiable")
-
-
-def _nodes(starts: Iterable[Any]) -> Iterator[Any]:
-    waiting, seen = [start for start in starts if start is not None], set()
-    while waiting:
-        node = waiting.pop()
-        if node not in seen:
-            seen.add(node)
-            waiting += [child for child, _ in node.next_functions if child is not None]
-            yield node
 
 
 def _saved(node: Any) -> Iterator[Tensor]:

@@ -6,8 +6,9 @@ and a Gauss–Newton product 4F, without a second forward pass. Where all graphs
 the chunks beyond are built anew for every product.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeVar
 
 import torch
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from overparam.measure.problem.problem import Batch, Problem
-from overparam.measure.products.derivative_check import WRONG, relative_error, small_copy
+from overparam.measure.products.derivative_check import refuse_wrong_products
 from overparam.measure.products.graphs import graph_bytes, refuse_once_differentiable
 from overparam.measure.products.second_order import SecondOrder
 
@@ -25,6 +26,7 @@ T = TypeVar("T")
 Product = Callable[[Tensor], Tensor]
 MAX_GRAPH_BYTES = 2**31
 NOT_FINITE = "the loss or a derivative of it is not finite on some example of the data"
+ONCE = "products with this curvature differentiate twice, and an operation of the model can be only once"
 BLOCK_UP_TO = 2**16  # parameters; small dense layers are bound by overhead, which a block of vectors shares
 
 
@@ -72,7 +74,10 @@ class CurvatureOperator:
     - `empirical_fisher`: `(1/N) Σ ∇ℓ_i ∇ℓ_iᵀ` at the given labels
 
     Where PyTorch has no second derivative of an operation, Hessian products are central differences of gradients, and
-    `fallback` is what PyTorch said; else it is `None`. `check` tries the second derivative on four examples.
+    `fallback` is what PyTorch said; else it is `None`. `check` tries products on four examples.
+
+    Raises:
+        ValueError: products are wrong or not symmetric, or an operation cannot be differentiated twice.
     """
 
     def __init__(
@@ -92,8 +97,9 @@ class CurvatureOperator:
         self.fallback: str | None = None
         self.kept: list[LinearizedChunk | Batch] = []
         self._try(lambda: self._keep(max_graph_bytes))
-        if check and curvature == "hessian" and self.fallback is None:
-            refuse_wrong_second_derivative(problem)
+        if check and self.fallback is None:
+            hessian = curvature == "hessian"
+            refuse_wrong_products(problem, _hessian_of if hessian else _squares_of, hessian)
 
     def __call__(self, vectors: Tensor) -> Tensor:
         self.num_products += 1 if vectors.ndim == 1 else len(vectors)
@@ -131,8 +137,10 @@ class CurvatureOperator:
         try:
             return action()
         except (RuntimeError, NotImplementedError) as error:
-            if self.curvature != "hessian" or not _lacks_derivative(error):
+            if not _lacks_derivative(error):
                 raise
+            if self.curvature != "hessian":
+                raise ValueError(f"{ONCE}: {str(error).splitlines()[0]}") from error
             self.fallback, self.kept = str(error).splitlines()[0], []
             return None
 
@@ -147,26 +155,16 @@ def refuse_unknown_curvature(curvature: str) -> None:
         raise ValueError(f'unknown curvature "{curvature}"; allowed: {", ".join(CURVATURES)}')
 
 
-def refuse_wrong_second_derivative(problem: Problem) -> None:
-    """A product on four examples in float64 must agree with a difference of gradients, for a loss of its own.
+def _hessian_of(problem: Problem) -> Product:
+    product, count = hessian_product(problem, problem.chunks[0]).product, problem.num_examples
+    return lambda vectors: product(vectors) / count
 
-    Raises:
-        RuntimeError: it does not.
-    """
-    if problem.device.type == "mps":  # it has no float64
-        return
-    few, v = small_copy(problem)
-    try:
-        product = hessian_product(few, few.chunks[0]).product(v) / few.num_examples
-        error = relative_error(few, v, product)
-    except (RuntimeError, TypeError):  # a model that is bound to its own precision
-        return
-    if error > WRONG:
-        raise RuntimeError(
-            f"the second derivative of the model is wrong: a product differs by {error:.1e} of its size from a "
-            "difference of gradients. The backward pass of some operation hides how it depends on its input (an "
-            "autograd function of your own?); write the operation in plain PyTorch"
-        )
+
+def _squares_of(problem: Problem) -> Product:
+    """`v ↦ JᵀJv/n`: what every curvature but the Hessian is made of."""
+    problem = replace(problem, loss="mse")
+    product, count = gauss_newton_product(problem, problem.chunks[0], of_losses=False).product, problem.num_examples
+    return lambda vectors: product(vectors) / count
 
 
 def _lacks_derivative(error: Exception) -> bool:
@@ -218,10 +216,38 @@ def gauss_newton_product(problem: Problem, chunk: Batch, *, of_losses: bool) -> 
 
 
 def _blockwise(product: Product, problem: Problem, forms: SecondOrder) -> Product:
-    """Several vectors one after the other, where one traversal for all is slower (measured in bench/blocks.py)."""
-    if not forms.unbatched and problem.num_parameters <= BLOCK_UP_TO:
-        return product
-    return lambda vectors: product(vectors) if vectors.ndim == 1 else torch.stack([product(v) for v in vectors])
+    """Several vectors one after the other, where one traversal for all is slower (measured in bench/blocks.py), fails
+    or, for the first block, does not give what its first vector alone gives: PyTorch batches some operations wrongly.
+    """
+    together = not forms.unbatched and problem.num_parameters <= BLOCK_UP_TO
+    trusted = False
+
+    def blocks(vectors: Tensor) -> Tensor:
+        nonlocal together, trusted
+        if vectors.ndim == 1:
+            return product(vectors)
+        if together:
+            found = _at_once(product, vectors)
+            together = found is not None and (trusted or _alike(found[0], product(vectors[0])))
+            if found is not None and together:
+                trusted = True
+                return found
+        return torch.stack([product(vector) for vector in vectors])
+
+    return blocks
+
+
+def _at_once(product: Product, vectors: Tensor) -> Tensor | None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # slow batching rules, which are still right
+        try:
+            return product(vectors)
+        except RuntimeError:  # torch has no narrower name for what it cannot batch
+            return None
+
+
+def _alike(found: Tensor, alone: Tensor) -> bool:
+    return bool(torch.linalg.vector_norm(found - alone) <= torch.finfo(alone.dtype).eps ** 0.6 * alone.norm())
 
 
 def _gradients(
@@ -242,7 +268,7 @@ def _refuse_cut_off(parts: dict[str, Tensor | None]) -> None:
     """`Jᵀw` depends on w for every parameter; where autograd does not see it, `Jv` would lack that parameter."""
     cut = [name for name, part in parts.items() if part is not None and not part.requires_grad]
     if cut:
-        raise RuntimeError(
+        raise ValueError(
             f"the backward pass of some operation after {', '.join(cut)} hides that it depends on what comes back to "
             "it (an autograd function of your own that runs without gradients?); write the operation in plain PyTorch"
         )

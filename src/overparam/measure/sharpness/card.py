@@ -21,6 +21,7 @@ from overparam.measure.sharpness.weight_noise import Scale, perturbation_curve
 from overparam.measure.sharpness.worst_case import Norm, worst_case_sharpness
 from overparam.measure.spectrum.eigenvalues import top_eigenvalues
 from overparam.measure.spectrum.trace import hessian_trace
+from overparam.models.reach import Unused
 
 MOVED = 0.02  # relative change above which a measure counts as moved; the solves are good to 1 %
 TOLERANCE, CERTIFY = 1e-3, 0.05  # of the eigenvalue solve: residual relative to ‖H‖, interval relative to the spread
@@ -103,6 +104,7 @@ def sharpness_report(
     box: float = 1e-3,
     factor: float = 4.0,
     params: Sequence[str] | str | None = None,
+    unused: Unused = "refuse",
     generator: torch.Generator | None = None,
 ) -> SharpnessReport:
     """All measures of sharpness, and again on a copy whose weights are rescaled but whose outputs are the same.
@@ -129,10 +131,10 @@ def sharpness_report(
     seed = 0 if generator is None else int(torch.randint(2**62, (1,), generator=generator))
     measures = _measures(sigmas, relative_sigmas, radius, adaptive_radius, box)
     refuse_factor(factor)
-    with opened(model, loss, data, params=params) as problem:
+    with opened(model, loss, data, params=params, unused=unused, gradients=False) as problem:
         data = problem.chunks  # read once: a loader that augments gives other examples every time
         base_loss, accuracy = problem.risk()
-        subject = Measurand(model, loss, data, params, last_weight(problem))
+        subject = Measurand(model, loss, data, problem.layout.names, last_weight(problem))
         skips = dict(_skips(problem, accuracy))
     wanted = {name: measure for name, measure in measures.items() if name not in skips}
     twin, pairs = _twin(model, data, factor, skips)
@@ -160,7 +162,7 @@ class Measurand:
     model: nn.Module
     loss: Loss
     data: Data
-    params: Sequence[str] | str | None
+    params: Sequence[str]
     layer: str | None
 
 

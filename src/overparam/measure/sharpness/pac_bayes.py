@@ -14,6 +14,7 @@ from overparam.measure.estimate import Estimate, mean_with_interval
 from overparam.measure.problem.opening import opened
 from overparam.measure.problem.problem import Data, Loss, Problem
 from overparam.measure.sharpness.weight_noise import Scale, refuse_draws, scaled_direction
+from overparam.models.reach import Unused
 
 FIRST, SMALLEST, LARGEST = 0.01, 1e-8, 1e4  # noise levels: where the search begins, and its limits
 TOLERANCE = 0.01  # relative width of the last bracket of a noise level
@@ -28,6 +29,7 @@ def pac_bayes_sigma(
     draws: int = 5,
     scale: Scale = "absolute",
     params: Sequence[str] | str | None = None,
+    unused: Unused = "refuse",
     generator: torch.Generator | None = None,
 ) -> Estimate:
     """The noise level σ at which the accuracy at `θ + σ d`, in the mean over random d, falls by `drop` (a share).
@@ -50,7 +52,7 @@ def pac_bayes_sigma(
     """
     refuse_draws(draws)
     generator = generator or torch_generator(0, "pac_bayes")
-    with opened(model, loss, data, params=params) as problem:
+    with opened(model, loss, data, params=params, unused=unused, gradients=False) as problem:
         accuracy = problem.risk()[1]
         _refuse_drop(drop, accuracy)
         directions = [scaled_direction(problem, scale, generator) for _ in range(draws)]

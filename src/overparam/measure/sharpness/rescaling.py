@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from overparam.measure.problem.examples import cast
 from overparam.measure.problem.opening import opened
-from overparam.measure.problem.problem import Data
+from overparam.measure.problem.problem import Data, Problem, any_loss
+from overparam.models.borrowed import unwrapped
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 NamedModule = tuple[str, nn.Module]
@@ -45,28 +45,36 @@ def rescaled(model: AnyModule, data: Data, *, factor: float = 4.0) -> tuple[AnyM
     [('0', '2')]
     """
     refuse_factor(factor)
-    twin = copy.deepcopy(model)
-    names = [name for name, _ in twin.named_parameters()]
+    twin = _copied(model)
+    own = dict(unwrapped(twin).named_parameters())
     pairs: list[tuple[str, str]] = []
-    with opened(twin, _any_loss, data, params=names) as problem, torch.no_grad():
-        dtype = next(twin.parameters()).dtype  # of a model in half precision the problem is in another one
-        inputs = [cast(x, dtype) for x, _ in problem.chunks]
-        before = [twin(x) for x in inputs]
-        for first, second in _candidates(twin):
+    with opened(twin, any_loss, data, params=[*own], unused="hold", gradients=False) as problem:
+        names = {id(value): name for name, value in own.items()}
+        weights = {**problem.fixed, **problem.parts()}
+        before = _outputs(problem, weights)
+        for first, second in _candidates(problem.model):
             a = factor if len(pairs) % 2 == 0 else 1.0 / factor
-            if _keeps_function(twin, first[1], second[1], a, inputs, before):
+            scaled, absorbing = [names[id(value)] for value in _own(first[1]).values()], names[id(second[1].weight)]
+            alone = weights | {name: a * weights[name] for name in scaled}
+            both = alone | {absorbing: alone[absorbing] / a}
+            if not _same(before, _outputs(problem, alone)) and _same(before, _outputs(problem, both)):
+                weights = both
                 pairs.append((first[0], second[0]))
+    for name, value in own.items():
+        value.data.copy_(weights[name])
     return twin, pairs
+
+
+def _copied(model: AnyModule) -> AnyModule:
+    """A copy; of a weight that a hook computes before every pass, the values."""
+    attributes = [value for module in model.modules() for value in vars(module).values()]
+    computed = [value for value in attributes if isinstance(value, Tensor) and not value.is_leaf]
+    return copy.deepcopy(model, {id(value): value.detach().clone() for value in computed})
 
 
 def refuse_factor(factor: float) -> None:
     if not (math.isfinite(factor) and factor > 0.0 and factor != 1.0):
         raise ValueError(f"factor = {factor}; allowed: a positive number other than 1")
-
-
-def _any_loss(outputs: Tensor, _: Tensor) -> Tensor:
-    """Only the outputs matter here."""
-    return outputs.flatten(1).sum(1) if outputs.ndim > 1 else outputs
 
 
 def _candidates(model: nn.Module) -> Iterator[tuple[NamedModule, NamedModule]]:
@@ -83,24 +91,11 @@ def _own(module: nn.Module) -> dict[str, Tensor]:
     return {name: p for name, p in module._parameters.items() if name in ("weight", "bias") and p is not None}
 
 
-def _keeps_function(
-    model: nn.Module, first: nn.Module, second: nn.Module, a: float, inputs: list[Tensor], before: list[Tensor]
-) -> bool:
-    """Scale a pair; put its weights back, bit by bit, unless the second module undoes what the first does."""
-    scaled, absorbing = list(_own(first).values()), _own(second)["weight"]
-    saved = [(p, p.clone()) for p in (*scaled, absorbing)]
-    for p in scaled:
-        p.mul_(a)
-    if not _same(before, (model(x) for x in inputs)):
-        absorbing.mul_(1.0 / a)
-        if _same(before, (model(x) for x in inputs)):
-            return True
-    for p, value in saved:
-        p.copy_(value)
-    return False
+def _outputs(problem: Problem, weights: dict[str, Tensor]) -> list[Tensor]:
+    return [problem.outputs(weights, x).detach() for x, _ in problem.chunks]
 
 
-def _same(before: list[Tensor], after: Iterator[Tensor]) -> bool:
+def _same(before: list[Tensor], after: list[Tensor]) -> bool:
     tolerance = TOLERANCE.get(before[0].dtype, TOLERANCE_ELSE)
     largest = max(float(each.abs().max()) for each in before)
     return all(float((b - a).abs().max()) <= tolerance * largest for b, a in zip(before, after, strict=True))

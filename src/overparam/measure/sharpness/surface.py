@@ -14,6 +14,7 @@ from overparam.measure.problem.opening import opened
 from overparam.measure.problem.problem import Data, Loss, Problem
 from overparam.measure.sharpness.weight_noise import scaled_direction
 from overparam.measure.spectrum.eigenvalues import Eigenvalues, top_eigenvalues
+from overparam.models.reach import Unused
 
 Directions = Literal["random", "eigen"] | Tensor
 TOLERANCE = 1e-3  # residual of the eigenvectors relative to ‖H‖
@@ -47,6 +48,7 @@ def loss_surface(
     points: int = 21,
     dimensions: int = 2,
     params: Sequence[str] | str | None = None,
+    unused: Unused = "refuse",
     generator: torch.Generator | None = None,
 ) -> Surface:
     """`L(θ + a d_1 + b d_2)` for a, b on a grid of `points` values from −span to span.
@@ -74,10 +76,11 @@ def loss_surface(
     _refuse(directions, span, points, dimensions, generator)
     generator = generator or torch_generator(0, "surface")
     solve = None
-    with opened(model, loss, data, params=params) as problem:
+    with opened(model, loss, data, params=params, unused=unused, gradients=False) as problem:
         if isinstance(directions, str) and directions == "eigen":
             data = problem.chunks  # read once, so that eigenvectors and surface are of the same loss
-            solve = top_eigenvalues(model, loss, data, dimensions, tol=TOLERANCE, params=params, generator=generator)
+            names = problem.layout.names
+            solve = top_eigenvalues(model, loss, data, dimensions, tol=TOLERANCE, params=names, generator=generator)
         rows = _rows(problem, directions, solve, dimensions, generator)
         coordinates = span * torch.arange(-(points // 2), points // 2 + 1, dtype=torch.float64) / (points // 2)
         losses, accuracies = _grid(problem, rows, coordinates.tolist())

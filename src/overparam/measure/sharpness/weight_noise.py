@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from overparam.foundations.torch_generators import torch_generator
 from overparam.measure.problem.opening import opened
 from overparam.measure.problem.problem import Data, Loss, Problem
+from overparam.models.reach import Unused
 
 Scale = Literal["absolute", "filter", "adaptive"]
 SCALES = ("absolute", "filter", "adaptive")
@@ -89,6 +90,7 @@ def perturbation_curve(
     scale: Scale = "absolute",
     antithetic: bool = False,
     params: Sequence[str] | str | None = None,
+    unused: Unused = "refuse",
     generator: torch.Generator | None = None,
 ) -> Curve:
     """Losses and accuracies at `θ + σ d`, for every σ along the same `draws` random directions d.
@@ -116,7 +118,7 @@ def perturbation_curve(
     levels = _levels(sigmas)
     refuse_draws(draws)
     generator = generator or torch_generator(0, "perturbation")
-    with opened(model, loss, data, params=params) as problem:
+    with opened(model, loss, data, params=params, unused=unused, gradients=False) as problem:
         base_loss, base_accuracy = problem.risk()
         columns = [
             _risks(problem, levels, scaled_direction(problem, scale, generator), antithetic) for _ in range(draws)

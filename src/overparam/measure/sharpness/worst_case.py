@@ -12,6 +12,7 @@ from overparam.foundations.torch_generators import torch_generator
 from overparam.measure.estimate import Estimate
 from overparam.measure.problem.opening import opened
 from overparam.measure.problem.problem import Data, Loss, Problem
+from overparam.models.reach import Unused
 
 Norm = Literal["l2", "linf", "keskar"]
 FIRST_STEP = 4.0  # radii: on a convex loss nearly a power iteration, which never goes down there
@@ -29,6 +30,7 @@ def worst_case_sharpness(
     steps: int = 20,
     restarts: int = 3,
     params: Sequence[str] | str | None = None,
+    unused: Unused = "refuse",
     generator: torch.Generator | None = None,
 ) -> Estimate:
     """`max L(θ+δ) − L(θ)` within a ball, as far as gradient ascent finds it: a lower bound.
@@ -58,7 +60,7 @@ def worst_case_sharpness(
     """
     _refuse(radius, norm, adaptive, steps, restarts)
     generator = generator or torch_generator(0, "sharpness")
-    with opened(model, loss, data, params=params) as problem:
+    with opened(model, loss, data, params=params, unused=unused) as problem:
         ball = Ball(radius, "l2" if norm == "l2" else "linf")
         ascent = Ascent(problem, ball, _stretch(problem.theta, norm, adaptive))
         base = highest = problem.risk()[0]  # δ = 0 is in the ball

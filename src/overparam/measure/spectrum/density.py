@@ -15,6 +15,7 @@ from overparam.measure.problem.opening import opened
 from overparam.measure.problem.problem import Data, Loss
 from overparam.measure.products.operators import Curvature, CurvatureOperator, Operator
 from overparam.measure.spectrum.lanczos import Floats, Krylov, refuse_asymmetric
+from overparam.models.reach import Unused
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,7 @@ def spectral_density(
     probes: int = 4,
     curvature: Curvature = "hessian",
     params: Sequence[str] | str | None = None,
+    unused: Unused = "refuse",
     generator: torch.Generator | None = None,
 ) -> Density:
     """Spectral density of a curvature of `L = (1/N) Σ ℓ(f(x_i), y_i)` by stochastic Lanczos quadrature.
@@ -111,7 +113,6 @@ def spectral_density(
 
     Raises:
         ValueError: steps or probes are below 1, or the model, loss or data cannot be measured.
-        RuntimeError: the products are not symmetric.
 
     >>> model = nn.Linear(2, 1, bias=False)
     >>> x = torch.tensor([[1.0, 0.0], [0.0, 3.0]])  # eigenvalues 1/2 and 9/2
@@ -121,7 +122,7 @@ def spectral_density(
     if steps < 1 or probes < 1:
         raise ValueError(f"steps = {steps}, probes = {probes}; allowed: both at least 1")
     generator = generator or torch_generator(0, "spectrum")
-    with opened(model, loss, data, params=params) as problem:
+    with opened(model, loss, data, params=params, unused=unused) as problem:
         return quadrature(CurvatureOperator(problem, curvature), steps, probes, generator)
 
 

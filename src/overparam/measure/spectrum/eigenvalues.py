@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -15,9 +15,10 @@ from overparam.measure.problem.problem import Data, Loss, Problem
 from overparam.measure.products.operators import Curvature, CurvatureOperator, refuse_unknown_curvature
 from overparam.measure.spectrum import checkpoint as file
 from overparam.measure.spectrum.extremes import CONFIDENCE, MIN_STEPS, Pair, Solve, Which
-from overparam.measure.spectrum.gram import gram_pairs, gram_pays, gram_rows
+from overparam.measure.spectrum.gram import gram_pairs, gram_pays
 from overparam.measure.spectrum.lanczos import refuse_asymmetric, steps_to_certify
 from overparam.measure.spectrum.warm_start import UNIMODAL_FROM, WARM_STEPS, drawn_subset, refuse_subset, warm_vector
+from overparam.models.reach import Unused
 
 SAVE_EVERY = 10  # products between two saves of a solve
 
@@ -71,6 +72,7 @@ def top_eigenvalues(
     certify: float | None = None,
     max_products: int = 200,
     params: Sequence[str] | str | None = None,
+    unused: Unused = "refuse",
     generator: torch.Generator | None = None,
     dtype: torch.dtype | None = None,
     checkpoint: str | Path | None = None,
@@ -95,7 +97,6 @@ def top_eigenvalues(
 
     Raises:
         ValueError: an argument is out of range, or the model, loss or data cannot be measured (see `opened`).
-        RuntimeError: the products are not symmetric.
 
     >>> model = nn.Linear(2, 1, bias=False)
     >>> x = torch.tensor([[1.0, 0.0], [0.0, 3.0]])  # XᵀX/N = diag(1/2, 9/2)
@@ -106,7 +107,7 @@ def top_eigenvalues(
     _refuse(k, which, tol, max_products, certify)
     refuse_unknown_curvature(curvature)
     generator = generator or torch_generator(0, "lanczos")
-    with opened(model, loss, data, params=params, dtype=dtype) as problem:
+    with opened(model, loss, data, params=params, unused=unused, dtype=dtype) as problem:
         refuse_subset(warm_start, problem.num_examples)
         found = _gram(problem, curvature, k) if which == "largest" else None
         if found is not None:
@@ -149,18 +150,12 @@ def _gram(problem: Problem, curvature: Curvature, k: int) -> tuple[Tensor, Tenso
 
 
 def _by_rows(problem: Problem, curvature: Curvature) -> bool:
-    """Whether the Gram matrix pays, and the model can take single examples inside `vmap`: tried with the first one."""
-    x, y = problem.chunks[0]
-    first = x[:1], y[:1]
+    """Whether the Gram matrix pays, and the model takes one example and gives one row of outputs for it."""
     try:
-        with torch.no_grad():
-            outputs = problem.outputs(problem.parts(), first[0])
-        if outputs.ndim != 2 or not gram_pays(problem, curvature, outputs.shape[1]):
-            return False
-        gram_rows(replace(problem, chunks=(first,)), curvature)
-    except (RuntimeError, NotImplementedError, IndexError):  # torch has no narrower name for what vmap cannot do
+        outputs = problem.values(problem.chunks[0][0][:1])
+    except (RuntimeError, IndexError, NotImplementedError):
         return False
-    return True
+    return outputs.ndim == 2 and len(outputs) == 1 and gram_pays(problem, curvature, outputs.shape[1])
 
 
 def _run(solve: Solve, problem: Problem, settings: dict[str, object], path: Path | None) -> None:

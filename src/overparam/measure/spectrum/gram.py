@@ -2,12 +2,19 @@
 
 `GGN = MᵀM/N` with the N·C rows `M_i = R_iᵀ J_i` and `S_i = R_i R_iᵀ`; its non-zero eigenvalues are those of `M Mᵀ/N`.
 For mse R = 1 and `M Mᵀ` is the empirical neural tangent kernel. For softmax `R = diag(√p) − p √pᵀ`.
+
+Jacobians of all examples at once are trusted where a random combination of their rows is the gradient that autograd
+gives of the same combination of outputs; else they are had one row after the other.
 """
+
+import warnings
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from overparam.foundations.torch_generators import torch_generator
 from overparam.measure.problem.problem import Batch, Problem
 from overparam.measure.products.operators import NOT_FINITE, Curvature
 
@@ -70,7 +77,7 @@ def _chunk_rows(problem: Problem, curvature: Curvature, chunk: Batch) -> Tensor:
     if curvature == "empirical_fisher" or problem.loss == "mse":
         return jacobians.flatten(0, 1)
     with torch.no_grad():
-        roots = softmax_root(problem.outputs(problem.layout.split(problem.theta), chunk[0]))
+        roots = softmax_root(problem.values(chunk[0]))
     rows: Tensor = roots.mT @ jacobians
     return rows.flatten(0, 1)
 
@@ -88,12 +95,57 @@ def softmax_root(outputs: Tensor) -> Tensor:
 
 def _jacobians(problem: Problem, chunk: Batch, *, of_losses: bool) -> Tensor:
     """`∂f(x_i)/∂θ`, shape (n, C, P), or of the losses, shape (n, 1, P); one row of the batch after the other."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # slow batching rules, which are still right
+            found = _vectorized(problem, chunk, of_losses)
+        if _combines(problem, chunk, found, of_losses):
+            return found
+    except (RuntimeError, NotImplementedError, IndexError, ValueError):  # what vmap cannot do has no narrower name
+        pass
+    return torch.stack([torch.stack([*each]) for each in _row_by_row(problem, chunk, of_losses)])
+
+
+def _vectorized(problem: Problem, chunk: Batch, of_losses: bool) -> Tensor:
     x, y = chunk
     parts = problem.layout.split(problem.theta)
 
     def one(theta: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-        outputs = problem.outputs(theta, x.unsqueeze(0))
-        return problem.losses(outputs, y.unsqueeze(0)) if of_losses else outputs[0]
+        return _values(problem, theta, (x.unsqueeze(0), y.unsqueeze(0)), of_losses)[0]
 
     found = torch.func.vmap(torch.func.jacrev(one), in_dims=(None, 0, 0), chunk_size=EXAMPLES)(parts, x, y)
     return torch.cat([found[name].flatten(2) for name in problem.layout.names], dim=2)
+
+
+def _values(problem: Problem, theta: dict[str, Tensor], chunk: Batch, of_losses: bool) -> Tensor:
+    """Outputs (n, C), or losses (n, 1)."""
+    outputs = problem.outputs(theta, chunk[0])
+    return problem.losses(outputs, chunk[1]).unsqueeze(1) if of_losses else outputs
+
+
+def _combines(problem: Problem, chunk: Batch, jacobians: Tensor, of_losses: bool) -> bool:
+    """Whether plain autograd over all the examples of the chunk gives what the rows add up to."""
+    leaves = problem.leaves()
+    values = _values(problem, leaves, chunk, of_losses)
+    generator = torch_generator(0, "checked")
+    weights = torch.randn(values.shape, generator=generator, dtype=torch.float64, device="cpu").to(values)
+    if not values.requires_grad:
+        return not bool(jacobians.any())
+    parts = torch.autograd.grad((values * weights).sum(), tuple(leaves.values()), materialize_grads=True)
+    plain = problem.layout.join(parts)
+    apart = torch.linalg.vector_norm(weights.flatten().to(plain) @ jacobians.flatten(0, 1) - plain)
+    return bool(apart <= torch.finfo(plain.dtype).eps ** 0.6 * torch.linalg.vector_norm(plain))
+
+
+def _row_by_row(problem: Problem, chunk: Batch, of_losses: bool) -> Iterator[Iterator[Tensor]]:
+    """The rows (P,) of each example, by plain autograd on it alone."""
+    leaves = problem.leaves()
+    for x, y in zip(torch.split(chunk[0], 1), torch.split(chunk[1], 1), strict=True):
+        yield (_row(problem, leaves, value) for value in _values(problem, leaves, (x, y), of_losses)[0])
+
+
+def _row(problem: Problem, leaves: dict[str, Tensor], value: Tensor) -> Tensor:
+    if not value.requires_grad:
+        return torch.zeros_like(problem.theta)
+    parts = torch.autograd.grad(value, tuple(leaves.values()), retain_graph=True, materialize_grads=True)
+    return problem.layout.join(parts)

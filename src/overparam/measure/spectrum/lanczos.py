@@ -224,10 +224,10 @@ def refuse_asymmetric(asymmetry: float, norm: float, fallback: str | None) -> No
     """`|uᵀCv − vᵀCu|` above 1 % of the norm of C is no rounding; finite differences have an asymmetry of their own.
 
     Raises:
-        RuntimeError: it is.
+        ValueError: it is.
     """
     if asymmetry > ASYMMETRY * norm and fallback is None:
-        raise RuntimeError(
+        raise ValueError(
             f"the products are not symmetric (by {asymmetry / norm if norm else asymmetry:.1e} of ‖C‖): an operation "
             "of the model has a wrong second derivative or draws random numbers"
         )

@@ -17,6 +17,7 @@ from overparam.measure.estimate import Estimate, mean_with_interval
 from overparam.measure.problem.opening import opened
 from overparam.measure.problem.problem import Data, Loss
 from overparam.measure.products.operators import Curvature, CurvatureOperator, Operator
+from overparam.models.reach import Unused
 
 Method = Literal["hutchpp", "hutchinson"]
 ROWS = 8  # probes at a time
@@ -32,6 +33,7 @@ def hessian_trace(
     max_products: int = 100,
     method: Method = "hutchpp",
     params: Sequence[str] | str | None = None,
+    unused: Unused = "refuse",
     generator: torch.Generator | None = None,
 ) -> Estimate:
     """Trace of a curvature of `L = (1/N) Σ ℓ(f(x_i), y_i)`, with a 95 % interval: Student's over probes, and rounding.
@@ -57,7 +59,7 @@ def hessian_trace(
         raise ValueError(f'unknown method "{method}"; allowed: "hutchpp", "hutchinson"')
     _refuse_few(max_products, 6 if method == "hutchpp" else 2)
     generator = generator or torch_generator(0, "trace")
-    with opened(model, loss, data, params=params) as problem:
+    with opened(model, loss, data, params=params, unused=unused) as problem:
         operator = CurvatureOperator(problem, curvature)
         estimate = hutchpp if method == "hutchpp" else hutchinson
         return replace(estimate(operator, max_products, generator), fallback=operator.fallback)
@@ -71,6 +73,7 @@ def hessian_frobenius(
     curvature: Curvature = "hessian",
     max_products: int = 100,
     params: Sequence[str] | str | None = None,
+    unused: Unused = "refuse",
     generator: torch.Generator | None = None,
 ) -> Estimate:
     """Squared Frobenius norm `‖C‖_F² = tr(C²)`, not its root: the sum of the squared eigenvalues, mean of `‖Cz‖²`.
@@ -87,7 +90,7 @@ def hessian_frobenius(
     """
     _refuse_few(max_products, 2)
     generator = generator or torch_generator(0, "frobenius")
-    with opened(model, loss, data, params=params) as problem:
+    with opened(model, loss, data, params=params, unused=unused) as problem:
         operator = CurvatureOperator(problem, curvature)
         pairs = probed(operator, max_products, partial(rademacher, operator, generator=generator))
         samples = torch.cat([v.cpu().double().square().sum(1) for _, v in pairs])

@@ -1,13 +1,11 @@
 """The exact derivative of a function of named parameters along a direction, `J Δ`, without forming J."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import cache
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 Named = Mapping[str, Tensor]
 Function = Callable[[Named], Tensor]
@@ -55,15 +53,3 @@ def twice_backward(function: Function, theta0: Named, change: Named) -> tuple[Te
             return outputs.detach(), torch.zeros_like(outputs)
         (slope,) = torch.autograd.grad(torch.stack(terms).sum(), cotangent, create_graph=differentiable)
     return outputs.detach(), slope
-
-
-@contextmanager
-def plain_attention() -> Iterator[None]:
-    """Attention by its formula: PyTorch's fused kernels have no forward derivative, and its fast path none at all."""
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)

@@ -50,13 +50,17 @@ def gradient_of(model: nn.Module, spec: TrainSpec) -> Gradient:
 
 
 def plain_layers(model: nn.Module) -> list[nn.Linear] | None:
-    """Linear layers of `Flatten, Linear, ReLU, …, Linear`, or None for any other network, or one with hooks."""
+    """Linear layers of `Flatten, Linear, ReLU, …, Linear`, or None for any other network, or one with hooks.
+
+    None too where a layer has one unit: some processors then round a product by how its factors lie in memory.
+    """
     if type(model) is not nn.Sequential or any(_hooks(model.modules(), model.parameters())):
         return None
     first, *rest = model
     linear = [each for each in rest[::2] if type(each) is nn.Linear and each.bias is not None]
     activations = [each for each in rest[1::2] if type(each) is nn.ReLU]
-    plain = type(first) is nn.Flatten and len(linear) + len(activations) == len(rest) and len(rest) % 2 == 1
+    wide = all(layer.out_features > 1 and layer.in_features > 1 for layer in linear)
+    plain = wide and type(first) is nn.Flatten and len(linear) + len(activations) == len(rest) and len(rest) % 2 == 1
     parameters = list(model.parameters())  # each once, so that shared ones are missed
     return linear if plain and sum(p.requires_grad for p in parameters) == 2 * len(linear) else None
 

@@ -31,7 +31,8 @@ def footprint(network: Network, outputs: Outputs) -> Footprint:
     factors, and five times while they are formed.
     """
     saved = 0
-    owned = {value.untyped_storage().data_ptr() for value in (*network.trainable.values(), *network.fixed.values())}
+    weights = (*network.trainable.values(), *network.problem.fixed.values())
+    owned = {value.untyped_storage().data_ptr() for value in weights}
 
     def count(value: Tensor) -> Tensor:
         nonlocal saved

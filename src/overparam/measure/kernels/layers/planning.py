@@ -12,40 +12,31 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import disable_saved_tensors_hooks
 
-from overparam.foundations.precision import full_precision
 from overparam.measure.kernels.layers.recording import Use
 from overparam.measure.kernels.layers.sensitivities import COUPLED, Network, one_by_one, sensitivities
-from overparam.measure.problem.examples import cast
-from overparam.measure.problem.problem import HALF, NO_HOOKS, evaluating
-from overparam.measure.problem.refusals import refuse_coupled, refuse_non_finite, refuse_parameters
+from overparam.measure.problem.opening import opened
+from overparam.measure.problem.problem import CHUNK, any_loss
+from overparam.measure.problem.refusals import refuse_coupled
+from overparam.models.reach import Unused
 
 
 @contextmanager
-def differentiated(model: nn.Module, x1: Tensor, x2: Tensor | None = None) -> Iterator[Network]:
+def differentiated(
+    model: nn.Module, x1: Tensor, x2: Tensor | None = None, unused: Unused = "refuse"
+) -> Iterator[Network]:
     """The network of a model, planned on two of its inputs, with the model in eval mode meanwhile.
 
     Raises:
-        ValueError: the model is in training mode where that mixes or draws, a weight is not finite, nothing requires a
-            gradient, or an example's outputs change with the others in its batch.
-        RuntimeError: the model saves activations by hooks.
+        ValueError: the model cannot be measured (see `opened`), or an example's outputs change with its batch.
     """
-    refuse_training_mode(model)
-    own = dict(model.named_parameters())
-    learned = {name: value for name, value in own.items() if value.requires_grad}
-    if not learned:
-        raise ValueError("no parameter of the model requires a gradient: its tangent kernel is zero")
-    refuse_parameters(learned, None, "bring the model to one of them with model.to(…)")
-    with torch.inference_mode(False), torch.no_grad(), full_precision(), evaluating(model):
-        everything = {**own, **dict(model.named_buffers())}
-        refuse_non_finite(everything)
-        dtype = next(iter(learned.values())).dtype
-        dtype = torch.float32 if dtype in HALF else dtype
-        copies = {name: cast(value.detach(), dtype).clone() for name, value in everything.items()}
-        fixed = {name: value for name, value in copies.items() if name not in learned}
-        sample = cast(_two_examples(x1, x2), dtype)
-        yield planned(Network(model, {name: copies[name] for name in learned}, fixed, sample))
+    sample = _two_examples(x1, x2)
+    data = (sample, torch.zeros(len(sample), device=sample.device))
+    others = (piece for x in (x1, x2) if x is not None for piece in torch.split(x, CHUNK))
+    with opened(model, any_loss, data, unused=unused, elsewhere=others) as problem:
+        problem = replace(problem, order=torch.contiguous_format)
+        parts = {name: part.clone() for name, part in problem.parts().items()}
+        yield planned(Network(problem, parts, problem.chunks[0][0].contiguous()))
 
 
 def _two_examples(x1: Tensor, x2: Tensor | None) -> Tensor:
@@ -57,31 +48,10 @@ def _two_examples(x1: Tensor, x2: Tensor | None) -> Tensor:
     return x1[[0, -1]]
 
 
-def refuse_training_mode(model: nn.Module) -> None:
-    for name, module in model.named_modules():
-        if module.training and _mixes_or_draws(module):
-            raise ValueError(
-                f"{name or 'the model'} ({type(module).__name__}) is in training mode: the outputs depend on the batch "
-                "or on chance, so that there is no kernel; call model.eval() first"
-            )
-
-
-def _mixes_or_draws(module: nn.Module) -> bool:
-    """In training mode. What `forward` itself asks of `self.training` is not seen: all is measured in eval mode."""
-    if isinstance(module, nn.modules.dropout._DropoutNd):
-        return module.p > 0.0
-    if isinstance(module, nn.MultiheadAttention | nn.RNNBase):
-        return module.dropout > 0.0
-    if isinstance(module, nn.modules.instancenorm._InstanceNorm):
-        return module.track_running_stats
-    return isinstance(module, nn.modules.batchnorm._BatchNorm | nn.RReLU)
-
-
 def planned(network: Network) -> Network:
     """Which uses may be structured, by passes over two and three examples."""
     pair, triple = network.sample, network.sample[[0, 1, 0]]
-    with torch.enable_grad(), disable_saved_tensors_hooks(NO_HOOKS):
-        plain = network.outputs(pair)
+    plain = network.outputs(pair)
     network = replace(network, num_outputs=plain.shape[1], dtype=plain.dtype)
     try:
         outputs, uses = network.recorded(pair)
@@ -92,7 +62,7 @@ def planned(network: Network) -> Network:
             next(one_by_one(outputs, [use.tap for use in uses]))
     except RuntimeError:  # a model that takes gradients or transforms of its own inside
         return network.without(network.trainable)
-    refuse_coupled(plain, again.detach()[:2], COUPLED)
+    refuse_coupled(plain, again.detach()[:2], COUPLED, network.problem.eps)
     if names != tuple(use.names for use in others):
         return network.without(network.trainable)
     axes = tuple(_axis(*both) for both in zip(uses, others, strict=True))

@@ -10,13 +10,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call, jacrev, vmap
+from torch import Tensor
+from torch.func import jacrev, vmap
 
 from overparam.foundations.torch_generators import torch_generator
 from overparam.measure.kernels.layers.contraction import Factor, Outputs, factors
 from overparam.measure.kernels.layers.features import Feature, Rows
 from overparam.measure.kernels.layers.recording import Recorder, Use
+from overparam.measure.problem.problem import Problem
 from overparam.measure.problem.refusals import refuse_coupled
 
 CHECKED = 32  # examples of a piece
@@ -41,9 +42,8 @@ class Network:
     differentiated at once. `sample` holds two examples, `dtype` is that of the outputs.
     """
 
-    model: nn.Module
+    problem: Problem
     trainable: dict[str, Tensor]
-    fixed: dict[str, Tensor]
     sample: Tensor
     num_outputs: int = 0
     dtype: torch.dtype = torch.float32
@@ -53,16 +53,19 @@ class Network:
     batched: bool = True
 
     def outputs(self, x: Tensor, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
-        """(n, C); a model with one output per example may return (n,)."""
-        found = functional_call(self.model, {**self.fixed, **self.trainable, **(parameters or {})}, (x,))
-        if not isinstance(found, Tensor):
-            raise TypeError(f"the model returns a {type(found).__name__}; wrap it so that it returns one tensor")
+        """(n, C), in the precision of the weights; a model with one output per example may return (n,)."""
+        found = self.problem.outputs({**self.trainable, **(parameters or {})}, x).to(self.problem.theta.dtype)
         found = found.reshape(len(x), 1) if found.ndim == 1 or found.numel() == len(x) == 1 else found
         if found.ndim != 2 or len(found) != len(x):
             raise ValueError(
                 f"the model returns shape {tuple(found.shape)} for {len(x)} inputs; a kernel needs outputs (N, C)"
             )
         return found
+
+    @property
+    def eps(self) -> float:
+        """What outputs are good to: of their own precision, or of a coarser one that the model passes through."""
+        return max(self.problem.eps, float(torch.finfo(self.dtype).eps))
 
     def recorded(self, x: Tensor) -> tuple[Tensor, list[Use]]:
         with torch.enable_grad(), Recorder(self.trainable) as recorder:
@@ -140,10 +143,10 @@ class Network:
         leaves = {name: self.trainable[name].detach().requires_grad_() for names in squares for name in names}
         with torch.enable_grad():
             again = torch.cat([self.outputs(half, leaves).detach() for half in x.chunk(2)])
-            refuse_coupled(outputs, again, COUPLED)
+            refuse_coupled(outputs, again, COUPLED, self.problem.eps)
             along = (self.outputs(x, leaves) * cotangent).sum()
         true = _squared_lengths(along, leaves) if along.requires_grad else dict.fromkeys(leaves, 0.0)
-        eps, total = float(torch.finfo(outputs.dtype).eps), sum(true.values())
+        eps, total = self.eps, sum(true.values())
         wrong = [
             names
             for names, found in squares.items()
@@ -162,7 +165,7 @@ class Network:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # slow batching rules, which are still right
                 rows = self._vmapped_rows(x)
-            near = float(torch.finfo(last.dtype).eps) ** 0.6
+            near = self.eps**0.6
             if torch.allclose(rows[-1], last, rtol=near, atol=near * float(last.abs().max())):
                 return rows
         except (RuntimeError, ValueError):  # an operation that vmap does not know
