@@ -20,17 +20,36 @@ Order = Callable[[Sequence[str]], Tensor]  # in which order the weights of some 
 
 
 def prunable(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights that can be pruned: tensors of at least two axes.
+    """The weights that can be pruned: tensors of at least two axes, but for the masks of `torch.nn.utils.prune`.
 
     Raises:
-        ValueError: there are none.
+        ValueError: there are none, or such a mask is missing.
 
     >>> list(prunable(dict(torch.nn.Linear(2, 3).named_parameters())))
     ['weight']
     """
-    found = {name: value for name, value in weights.items() if value.dim() >= 2}
+    masks = _masks_of_torch(weights).values()
+    found = {name: value for name, value in weights.items() if value.dim() >= 2 and not any(value is m for m in masks)}
     if not found:
         raise ValueError(f"no tensor of at least two axes, so nothing to prune; there are: {', '.join(weights) or '—'}")
+    return found
+
+
+def _masks_of_torch(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The masks that `torch.nn.utils.prune` keeps, by the names of the tensors that they prune.
+
+    Raises:
+        ValueError: a tensor is named as it names them and its mask is not there, as among a module's parameters alone.
+    """
+    found: dict[str, Tensor] = {}
+    for name, stem in ((name, name.removesuffix("_orig")) for name in weights if name.endswith("_orig")):
+        if f"{stem}_mask" in weights:
+            found[name] = weights[f"{stem}_mask"]
+        elif f"{stem}_u" not in weights:  # spectral norm names what it divides like that too
+            raise ValueError(
+                f"{name} is what torch.nn.utils.prune or spectral_norm computes {stem} from, and {stem}_mask or {stem}_u "
+                "is not there; pass model.state_dict(), which has it, or call prune.remove first"
+            )
     return found
 
 
@@ -44,7 +63,8 @@ def magnitude_mask(
     """The mask after the smallest `round(fraction · remaining)` magnitudes |w| of those in `mask` are pruned.
 
     They are the smallest of all tensors together, or of each with `scope="layer"`. Of equal magnitudes the earlier is
-    pruned first, in the order of the tensors and row by row within each. What `mask` has pruned stays pruned.
+    pruned first, in the order of the tensors and row by row within each. What `mask` has pruned stays pruned, and what
+    `torch.nn.utils.prune` has, in a state dict that holds its masks.
 
     Args:
         weights: all named parameters; those of fewer than two axes are left out.
@@ -212,7 +232,9 @@ def _on_cpu(weights: Mapping[str, Tensor], mask: Mapping[str, Tensor] | None) ->
     """What is kept so far, in the order of the weights."""
     tensors = prunable(weights)
     if mask is None:
-        return {name: torch.ones(value.shape, dtype=torch.bool) for name, value in tensors.items()}
+        theirs = _masks_of_torch(weights)
+        everything = {name: torch.ones(value.shape, dtype=torch.bool, device="cpu") for name, value in tensors.items()}
+        return everything | {name: kept.bool().cpu() for name, kept in theirs.items() if name in tensors}
     _refuse_other(tensors, mask)
     return {name: mask[name].cpu() for name in tensors}
 
