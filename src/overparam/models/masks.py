@@ -47,8 +47,8 @@ def _masks_of_torch(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
             found[name] = weights[f"{stem}_mask"]
         elif f"{stem}_u" not in weights:  # spectral norm names what it divides like that too
             raise ValueError(
-                f"{name} is what torch.nn.utils.prune or spectral_norm computes {stem} from, and {stem}_mask or {stem}_u "
-                "is not there; pass model.state_dict(), which has it, or call prune.remove first"
+                f"{name} is what torch.nn.utils.prune or spectral_norm computes {stem} from, and {stem}_mask or "
+                f"{stem}_u is not there; pass model.state_dict(), which has it, or call prune.remove first"
             )
     return found
 

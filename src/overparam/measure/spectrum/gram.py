@@ -76,8 +76,7 @@ def _chunk_rows(problem: Problem, curvature: Curvature, chunk: Batch) -> Tensor:
     jacobians = _jacobians(problem, chunk, of_losses=curvature == "empirical_fisher")
     if curvature == "empirical_fisher" or problem.loss == "mse":
         return jacobians.flatten(0, 1)
-    with torch.no_grad():
-        roots = softmax_root(problem.values(chunk[0]))
+    roots = softmax_root(problem.values(chunk[0])).to(jacobians)  # outputs may be in another precision
     rows: Tensor = roots.mT @ jacobians
     return rows.flatten(0, 1)
 

@@ -17,6 +17,9 @@ def derivative_along(function: Function, theta0: Named, change: Named) -> tuple[
     By forward mode. Where an operation has no forward derivative, J Δ is the gradient in u of `Δ · Jᵀu`, which is
     linear in u (two backward passes).
 
+    Raises:
+        ValueError: an operation has neither derivative.
+
     >>> f = lambda theta: theta["w"] ** 2
     >>> derivative_along(f, {"w": torch.tensor([3.0])}, {"w": torch.tensor([0.5])})
     (tensor([9.]), tensor([3.]))
@@ -25,8 +28,20 @@ def derivative_along(function: Function, theta0: Named, change: Named) -> tuple[
     try:
         found: tuple[Tensor, Tensor] = torch.func.jvp(function, (dict(theta0),), (dict(change),))  # type: ignore[assignment]
     except (NotImplementedError, RuntimeError):  # if the cause is another one, the second way raises it again
-        return twice_backward(function, theta0, change)
+        return _in_words(function, theta0, change)
     return found
+
+
+def _in_words(function: Function, theta0: Named, change: Named) -> tuple[Tensor, Tensor]:
+    try:
+        return twice_backward(function, theta0, change)
+    except (NotImplementedError, RuntimeError) as error:
+        said = str(error).splitlines()[0]
+        if "derivative for" not in said and "differentiate twice" not in said:
+            raise
+        raise ValueError(
+            f"an operation has neither a forward derivative nor a second backward one: J Δ cannot be had ({said})"
+        ) from error
 
 
 @cache
