@@ -11,12 +11,15 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from overparam.measure.problem.examples import INTEGERS, fitting
+from overparam.measure.problem.opening import opened
+from overparam.measure.problem.problem import any_loss
 from overparam.measure.problem.refusals import in_words, refuse_non_finite
 from overparam.models.borrowed import borrowed, tensor_of, unwrapped
 from overparam.models.losses import LossName
 from overparam.models.risk import CHUNK, risk_of
 from overparam.models.slots import Slots
 
+FIRST = 250  # examples on which it is seen whether the model is a function of each
 Endpoint = nn.Module | Mapping[str, Tensor]
 Statistics = Literal["reestimate", "interpolate"]
 
@@ -78,6 +81,9 @@ def loss_barrier(
         alphas = torch.linspace(0.0, 1.0, points, dtype=torch.float64, device="cpu")
         with path.at(0.0):
             _refuse_data(net, x, y, statistics)
+            names = [name for name, _ in net.named_parameters()]
+            with opened(net, any_loss, (x[:FIRST], y[:FIRST]), params=names, unused="hold", gradients=False):
+                pass  # what the path is of must be a function
         risks = []
         for alpha in alphas.tolist():
             with path.at(alpha):
