@@ -20,6 +20,7 @@ from overparam.models.risk import CHUNK, risk_of
 from overparam.models.slots import Slots
 
 FIRST = 250  # examples on which it is seen whether the model is a function of each
+WRAPPERS = ("_orig_mod.", "module.", "_orig_mod.")  # what compilation and data parallelism put before names
 Endpoint = nn.Module | Mapping[str, Tensor]
 Statistics = Literal["reestimate", "interpolate"]
 
@@ -140,9 +141,17 @@ def _tensors(state: Endpoint) -> dict[str, Tensor]:
     return {name: value.detach() for name, value in named.items() if isinstance(value, Tensor)}
 
 
+def _named_like(like: Mapping[str, Tensor], found: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without the prefix that a wrapper gives to every name, where the model has none."""
+    for prefix in WRAPPERS:
+        if all(name.startswith(prefix) for name in found) and not all(name.startswith(prefix) for name in like):
+            found = {name.removeprefix(prefix): value for name, value in found.items()}
+    return found
+
+
 def _state(like: Mapping[str, Tensor], given: Endpoint, which: str) -> dict[str, Tensor]:
     """The tensors of an end, checked against those of the model and on their devices."""
-    found = _tensors(given)
+    found = _named_like(like, _tensors(given))
     if only := sorted(like.keys() ^ found.keys()):
         raise ValueError(f"only one of model and {which} has {', '.join(only)}; allowed: all names of its state_dict()")
     for name, value in found.items():

@@ -155,7 +155,7 @@ def near(outputs: Tensor, again: Tensor, eps: float) -> bool:
     finite = outputs.isfinite()
     if outputs.shape != again.shape or not torch.equal(finite, again.isfinite()):
         return False
-    one, other = outputs[finite], again[finite]
+    one, other = outputs.detach()[finite], again.detach()[finite]
     if one.numel() == 0:
         return True
     limit: float = max(eps, float(torch.finfo(one.dtype).eps)) ** 0.5

@@ -12,6 +12,7 @@ from overparam.measure.problem.opening import opened
 from overparam.measure.problem.problem import Data, Loss
 from overparam.measure.products.operators import CurvatureOperator
 from overparam.measure.spectrum.trace import mean_form
+from overparam.models.borrowed import unwrapped
 
 
 def relative_flatness(
@@ -50,7 +51,7 @@ def relative_flatness(
 
 def chosen_weight(model: nn.Module, layer: str | None) -> str:
     """Name of the parameter that `layer` means, see `relative_flatness`."""
-    weights = [name for name, value in model.named_parameters() if value.ndim >= 2]
+    weights = [name for name, value in unwrapped(model).named_parameters() if value.ndim >= 2]
     if not weights:
         raise ValueError("the model has no parameter with two dimensions or more; relative flatness needs one")
     if layer is None:

@@ -145,7 +145,7 @@ class Network:
             again = torch.cat([self.outputs(half, leaves).detach() for half in x.chunk(2)])
             refuse_coupled(outputs, again, COUPLED, self.problem.eps)
             along = (self.outputs(x, leaves) * cotangent).sum()
-        true = _squared_lengths(along, leaves) if along.requires_grad else dict.fromkeys(leaves, 0.0)
+        true = _squared_lengths(along, leaves) if leaves and along.requires_grad else dict.fromkeys(leaves, 0.0)
         eps, total = self.eps, sum(true.values())
         wrong = [
             names
