@@ -1,53 +1,72 @@
-"""In which precision a model really computes, whatever the precision of its weights."""
+"""What a forward pass does that a check must know of: how coarsely it rounds, and where it may hide a dependence."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.graph import disable_saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 
 from overparam.measure.problem.problem import Problem
+from overparam.models.reach import nodes
 
 NO_HOOKS = "the model saves activations by hooks; turn gradient checkpointing and offloading off to measure it"
+EMBEDDINGS = (F.embedding, F.embedding_bag)
+TO_PYTHON = (Tensor.item, Tensor.tolist, Tensor.__float__, Tensor.numpy, Tensor.register_hook)
 
 
-class Coarsest(TorchFunctionMode):
-    """While it is active, `eps` is the largest machine ε among results that depend on the parameters.
+class Watched(TorchFunctionMode):
+    """A forward pass, as it is seen from outside while this is active.
 
-    Normalizations and softmax are often computed in float32 in a model of another precision; a check that holds their
-    rounding against the model in its own precision would blame it.
+    `eps` is the largest machine ε among results that depend on the parameters. Normalizations and softmax are often
+    computed in float32 in a model of another precision; a check that holds their rounding against the model in its own
+    precision would blame it. `hides` says that a real number which depends on them came out without its gradient: then
+    the gradient of the outputs may not be their derivative.
 
-    >>> with Coarsest() as seen:
+    >>> with Watched() as seen:
     ...     _ = torch.ones(1, dtype=torch.float64, requires_grad=True).float()
-    >>> seen.eps == torch.finfo(torch.float32).eps
-    True
+    >>> seen.eps == torch.finfo(torch.float32).eps, seen.hides
+    (True, False)
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.eps = 0.0
+        self.eps, self.hides = 0.0, False
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        found = func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        found = func(*args, **kwargs)
         if isinstance(found, Tensor) and found.requires_grad:
             self.eps = max(self.eps, torch.finfo(found.dtype).eps)
+            self.hides |= func in EMBEDDINGS and bool(kwargs.get("scale_grad_by_freq"))
+        elif func in TO_PYTHON or (isinstance(found, Tensor) and found.is_floating_point()):
+            self.hides |= _depends(args) or _depends(tuple(kwargs.values()))
         return found
 
-    def __enter__(self) -> "Coarsest":
+    def __enter__(self) -> "Watched":
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
 
-def coarsest(problem: Problem, leaves: dict[str, Tensor], x: Tensor) -> tuple[Tensor, float]:
-    """The outputs for x, of parameters that want a gradient, and the machine ε that they are good to.
+def _depends(values: Sequence[Any]) -> bool:
+    return any(
+        value.requires_grad if isinstance(value, Tensor) else isinstance(value, tuple | list) and _depends(value)
+        for value in values
+    )
+
+
+def watched(problem: Problem, leaves: dict[str, Tensor], x: Tensor) -> tuple[Tensor, float, bool]:
+    """The outputs for x of parameters that want a gradient, the machine ε that they are good to, and whether their
+    gradient must be looked at: something was hidden, or an autograd function of the caller's own has it.
 
     Raises:
         RuntimeError: the model saves activations by hooks: it would compute them again from its own weights.
     """
-    with disable_saved_tensors_hooks(NO_HOOKS), Coarsest() as seen:
+    with disable_saved_tensors_hooks(NO_HOOKS), Watched() as seen:
         outputs = problem.outputs(leaves, x)
-    return outputs, max(seen.eps, torch.finfo(outputs.dtype).eps)
+    own = any(hasattr(node, "_forward_cls") or "CppNode" in type(node).__name__ for node in nodes([outputs.grad_fn]))
+    return outputs, max(seen.eps, torch.finfo(outputs.dtype).eps), seen.hides or own

@@ -19,9 +19,12 @@ def refuse_false_gradient(problem: Problem) -> None:
     if problem.device.type == "mps":  # it has no float64
         return
     few = small(problem)
-    gradient = few.problem.gradient()
+    try:
+        gradient = few.problem.gradient()
+    except RuntimeError as error:
+        raise ValueError(f"a gradient of the model fails: {str(error).splitlines()[0]}") from error
     wrong = _contradiction(few, gradient)
-    if wrong is not None:
+    if wrong:
         raise ValueError(
             f"the gradient that autograd gives is not the derivative of the outputs: a slope differs by {wrong:.1e} of "
             "its size from a difference of the outputs. `forward` detaches or clips a part of what depends on the "
@@ -32,9 +35,9 @@ def refuse_false_gradient(problem: Problem) -> None:
 
 def _contradiction(few: Small, gradient: Tensor) -> float | None:
     """Half along the gradient, where a false part of it shows, half at random, where a missing part does."""
-    size, v = float(torch.linalg.vector_norm(gradient)), few.direction("gradient")
-    if size > 0.0:
-        v = v + gradient / size
+    length, v = float(torch.linalg.vector_norm(gradient)), few.direction("gradient")
+    if length > 0.0:
+        v = v + gradient / length
         v = v / torch.linalg.vector_norm(v)
 
     def difference(h: float) -> Tensor:
@@ -42,8 +45,10 @@ def _contradiction(few: Small, gradient: Tensor) -> float | None:
         ahead, behind = (_losses(problem, theta + step * v) for step in (h, -h))
         return (ahead - behind).sum().div(2.0 * h * problem.num_examples)
 
-    terms = float(_losses(few.problem, few.problem.theta).abs().sum()) / few.problem.num_examples
-    return few.contradiction(gradient @ v, difference, terms)
+    def size() -> float:
+        return float(_losses(few.problem, few.problem.theta).abs().sum()) / few.problem.num_examples
+
+    return few.contradiction(gradient @ v, difference, size)
 
 
 def _losses(problem: Problem, theta: Tensor) -> Tensor:

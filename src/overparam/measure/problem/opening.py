@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from overparam.foundations.allocator import freed_memory_kept
-from overparam.measure.problem.arithmetic import coarsest
+from overparam.measure.problem.arithmetic import watched
 from overparam.measure.problem.examples import Data as Data
 from overparam.measure.problem.examples import cast, chunks_of, fitting
 from overparam.measure.problem.gradient_check import refuse_false_gradient
@@ -68,22 +68,22 @@ def opened(
         refuse_non_finite(own)
         dtype = torch.float32 if dtype is None and own[names[0]].dtype in HALF else dtype
         everything = {**dict(inside.named_buffers()), **own}
-        copies = {name: cast(value.detach(), dtype).clone() for name, value in everything.items()}
-        target = copies[names[0]]
-        fit = partial(cast, dtype=dtype) if dtype else fitting(everything.values(), target.dtype)
-        chunks = tuple(chunks_of(data, target.device, fit, chunk, labels=isinstance(loss, str)))
-        problem = Problem(inside, Slots.of(inside), loss, chunks, *_split(copies, names))
+        brought = {name: cast(value.detach(), dtype) for name, value in everything.items()}
+        layout, theta, fixed = _split(brought, names)
+        fit = partial(cast, dtype=dtype) if dtype else fitting(everything.values(), theta.dtype)
+        chunks = tuple(chunks_of(data, theta.device, fit, chunk, labels=isinstance(loss, str)))
+        problem = Problem(inside, Slots.of(inside), loss, chunks, layout, theta, fixed)
         problem = _laid_out(_measurable(problem, unused, elsewhere))
-        if gradients:
+        if gradients and problem.hides:
             refuse_false_gradient(problem)
         yield problem
 
 
-def _split(copies: dict[str, Tensor], names: Sequence[str]) -> tuple[Layout, Tensor, dict[str, Tensor]]:
-    """θ and where its parts lie, and all that is fixed."""
-    theta = Layout.join(copies[name] for name in names)
-    layout = Layout.of({name: copies[name] for name in names})
-    return layout, theta, {name: value for name, value in copies.items() if name not in names}
+def _split(tensors: dict[str, Tensor], names: Sequence[str]) -> tuple[Layout, Tensor, dict[str, Tensor]]:
+    """Where the parts of θ lie, θ, and all that is fixed: copies."""
+    layout = Layout.of({name: tensors[name] for name in names})
+    fixed = {name: value.clone() for name, value in tensors.items() if name not in names}
+    return layout, Layout.join(tensors[name] for name in names), fixed
 
 
 def _measurable(problem: Problem, unused: Unused, elsewhere: Iterable[Tensor]) -> Problem:
@@ -97,8 +97,8 @@ def _measurable(problem: Problem, unused: Unused, elsewhere: Iterable[Tensor]) -
         outputs = problem.values(x)
         if not torch.equal(x, kept):
             problem = replace(problem, writes=True, chunks=((kept, y), *rest))
-        again, eps = coarsest(problem, leaves, kept)
-    problem = replace(problem, eps=eps)
+        again, eps, hides = watched(problem, leaves, kept)
+    problem = replace(problem, eps=eps, hides=hides)
     refuse_unmeasurable(problem, outputs, again.detach())
     more = (problem.outputs(leaves, x) for x in chain((x for x, _ in rest), elsewhere))
     names = used(chain([again], more), leaves, unused)
@@ -113,6 +113,8 @@ def _laid_out(problem: Problem) -> Problem:
     the usual one: `view` is bound to it, and strides mean something else.
     """
     order, x = torch.channels_last, problem.chunks[0][0][:2]
+    if x.ndim != 4 and not any(len(shape) == 4 for shape in problem.layout.shapes):
+        return problem
     chunks = tuple((ordered(x, order), y) for x, y in problem.chunks)
     faster = replace(problem, order=order, chunks=chunks)
     try:

@@ -32,7 +32,8 @@ class Problem:
     """`L(θ) = (1/N) Σ ℓ(f_θ(x_i), y_i)` for the chosen parameters θ, flat and in order; the others stay fixed.
 
     `slots` are the places of the model's tensors; `writes` says that a forward pass writes into its input; `eps` is the
-    machine ε of the coarsest arithmetic between weights and outputs.
+    machine ε of the coarsest arithmetic between weights and outputs; `hides` says that `forward` cuts a dependence off
+    from its gradient, or has an autograd function of its own.
     """
 
     model: nn.Module
@@ -45,6 +46,7 @@ class Problem:
     order: torch.memory_format = torch.contiguous_format
     writes: bool = False
     eps: float = 0.0
+    hides: bool = False
 
     @property
     def num_examples(self) -> int:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from overparam.foundations.torch_generators import torch_generator
-from overparam.measure.problem.arithmetic import coarsest
+from overparam.measure.problem.arithmetic import watched
 from overparam.measure.problem.examples import cast
 from overparam.measure.problem.padding import padding_rows, without_padding
 from overparam.measure.problem.problem import Problem
@@ -17,6 +17,7 @@ NUDGE = 1e-3  # away from kinks that the weights may sit on, as a zero bias unde
 STEPS = (1e-7, 1e-9)  # relative to 1 + ‖θ‖; a kink between the two points is rarer the shorter the step
 COARSE_STEPS = (1e-3, 1e-4)  # where float32 or less is in between, which hides shorter ones
 WRONG = 1e-4  # relative; rounding in float64 leaves 1e-6
+DRAWN = 2**16 + 1  # random numbers; not a multiple of usual sizes of layers
 ROUNDING = 100.0  # units of rounding by which a difference may be off
 
 
@@ -32,29 +33,30 @@ class Small:
 
     def direction(self, *purpose: str) -> Tensor:
         """A random unit direction, without the rows at `padding_idx`: embeddings count those as fixed."""
-        generator = torch_generator(0, "second derivative", *purpose)
-        v = torch.randn(self.problem.num_parameters, generator=generator, dtype=torch.float64, device="cpu")
-        parts = self.problem.layout.split(v.to(self.problem.theta))
+        parts = self.problem.layout.split(_drawn(self.problem, *purpose).to(self.problem.theta))
         v = self.problem.layout.join(without_padding(parts, padding_rows(self.problem)).values())
         unit: Tensor = v / torch.linalg.vector_norm(v)
         return unit
 
     def contradiction(
-        self, claimed: Tensor, difference: Callable[[float], Tensor], size_of_terms: float
+        self, claimed: Tensor, difference: Callable[[float], Tensor], size_of_terms: Callable[[], float]
     ) -> float | None:
-        """By how much of its size a claimed derivative differs from what differences show; `None` if it may be right.
+        """By how much of its size a claimed derivative differs from what differences show; `None` if none can tell.
 
-        It may be if one difference agrees with it, or if two differences of steps a factor apart do not agree with each
-        other: then rounding or a kink lies between, and nothing can be said. `size_of_terms` is that of what is
+        It is right, 0, if one difference agrees with it. If two differences of steps a factor apart do not agree with
+        each other, rounding or a kink lies between, and nothing can be said. `size_of_terms` is that of what is
         subtracted, which rounds by `eps`.
         """
-        scale = 1.0 + float(torch.linalg.vector_norm(self.problem.theta))
+        scale = 1.0 + _norm(self.problem.theta)
         found: list[tuple[Tensor, float, float]] = []
         for relative in STEPS if self.eps < 1e-12 else COARSE_STEPS:
             h = relative * scale
-            shown, rounding = difference(h), ROUNDING * self.eps * size_of_terms / h
+            shown = difference(h)
             size = max(_norm(shown), _norm(claimed), torch.finfo(claimed.dtype).tiny)
-            apart = max(0.0, _norm(shown - claimed) - rounding)
+            apart = _norm(shown - claimed)
+            if apart <= WRONG * size:
+                return 0.0
+            apart = max(0.0, apart - ROUNDING * self.eps * size_of_terms() / h)
             if apart <= WRONG * size:
                 return None
             found.append((shown, apart, apart / size))
@@ -71,17 +73,23 @@ def small(problem: Problem) -> Small:
 
 def _in_precision(problem: Problem, dtype: torch.dtype) -> Small:
     few = _few(problem, dtype)
-    return Small(few, coarsest(few, few.leaves(), few.chunks[0][0])[1])
+    return Small(few, watched(few, few.leaves(), few.chunks[0][0])[1])
 
 
 def _few(problem: Problem, dtype: torch.dtype) -> Problem:
-    generator = torch_generator(0, "second derivative")
-    z = torch.randn(problem.num_parameters, generator=generator, dtype=torch.float64, device="cpu")
+    z = _drawn(problem)
     x, y = (cast(each[:EXAMPLES], dtype) for each in problem.chunks[0])
     theta = problem.theta.to(dtype)
     theta = theta + NUDGE * (theta.abs().mean() + NUDGE) * z.to(theta)
     fixed = {name: cast(value, dtype) for name, value in problem.fixed.items()}
     return replace(problem, loss=curved, chunks=((x, y),), theta=theta, fixed=fixed)
+
+
+def _drawn(problem: Problem, *purpose: str) -> Tensor:
+    """Gaussian numbers (P,), repeated after the first many: to draw them costs more than a pass where P is large."""
+    generator = torch_generator(0, "second derivative", *purpose)
+    z = torch.randn(min(problem.num_parameters, DRAWN), generator=generator, dtype=torch.float64, device="cpu")
+    return z.repeat(-(-problem.num_parameters // len(z)))[: problem.num_parameters]
 
 
 def curved(outputs: Tensor, _: Tensor) -> Tensor:

@@ -29,22 +29,24 @@ def refuse_wrong_products(problem: Problem, product_of: Callable[[Problem], Prod
         return
     few = small(problem)
     try:
-        product = product_of(few.problem)
-        u, v = few.direction("u"), few.direction("v")
-        forward, claimed = product(u), product(v)
+        product, v = product_of(few.problem), few.direction("v")
+        claimed = product(v)
         wrong = _contradiction(few, v, claimed, hessian)
+        if wrong is None:  # then let it be symmetric at least
+            _refuse_asymmetric(few, v, claimed, product)
     except (RuntimeError, TypeError):  # what has no such derivative is met again, on all the data
         return
-    if wrong is not None:
+    if wrong:
         raise ValueError(
             f"the second derivative of the model is wrong: a product differs by {wrong:.1e} of its size from a "
             "difference of gradients. The backward pass of some operation hides how it depends on its input (an "
             "autograd function of your own?); write the operation in plain PyTorch"
         )
-    _refuse_asymmetric(few, u, v, forward, claimed)
 
 
-def _refuse_asymmetric(few: Small, u: Tensor, v: Tensor, of_u: Tensor, of_v: Tensor) -> None:
+def _refuse_asymmetric(few: Small, v: Tensor, of_v: Tensor, product: Product) -> None:
+    u = few.direction("u")
+    of_u = product(u)
     sizes = [float(torch.linalg.vector_norm(each)) for each in (of_u, of_v)]
     apart = abs(float(u @ of_v) - float(v @ of_u))
     if apart > max(ASYMMETRIC, ROUNDING * few.eps) * max(sizes):
@@ -66,8 +68,8 @@ def _contradiction(few: Small, v: Tensor, claimed: Tensor, hessian: bool) -> flo
         return _pulled_back(problem, (ahead - behind).div(2.0 * h))
 
     if hessian:
-        return few.contradiction(claimed, of_gradients, float(problem.gradient().abs().max()))
-    return few.contradiction(claimed, of_outputs, float(_pulled_back(problem, problem.values(x)).abs().max()))
+        return few.contradiction(claimed, of_gradients, lambda: float(problem.gradient().abs().max()))
+    return few.contradiction(claimed, of_outputs, lambda: float(_pulled_back(problem, problem.values(x)).abs().max()))
 
 
 def _pulled_back(problem: Problem, cotangent: Tensor) -> Tensor:
