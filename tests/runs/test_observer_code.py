@@ -68,9 +68,7 @@ def test_an_old_name_with_other_code_is_refused(
     before = files(tmp_path)
     assert values(tmp_path, observer(make())) == [1.0, 1.0]
     for steps in ((1, 28), (3,)):
-        with pytest.raises(
-            StoreError, match='what observer "value" saw by code .*; give the observer a new name'
-        ):
+        with pytest.raises(StoreError, match='what observer "value" saw by code .*; give the observer a new name'):
             values(tmp_path, observer(other(), steps))
     assert files(tmp_path) == before
     renamed = Observer("another value", at_the_end, other())

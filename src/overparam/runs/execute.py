@@ -95,8 +95,8 @@ def _complete(
         wanted = frozenset(step for of, step in spec.states_wanted() if of == parent)
         execute(Setting(parent, execution), wanted, should_stop)
     refuse_diverged(spec, execution)
-    start, mixed = first_state(setting)
     with settled(execution):
+        start, mixed = first_state(setting)
         Attempt(setting, save_steps, observers, mixed).complete(start, should_stop)
 
 
