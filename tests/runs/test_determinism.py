@@ -34,3 +34,18 @@ def test_settings_hold_inside_and_are_taken_back(
         assert not torch.backends.cudnn.allow_tf32
     assert settings() == before
     torch.set_float32_matmul_precision("highest")
+
+
+def test_an_optimizer_in_a_run_does_not_see_a_callers_defaults() -> None:
+    """Optimizers without a fused kernel keep their step count in the default dtype, on the default device."""
+    weight = torch.zeros(1, requires_grad=True)
+    weight.grad = torch.ones(1)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"), settled(Execution()):
+            optimizer = torch.optim.RAdam([weight], lr=0.1)
+            optimizer.step()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    step = optimizer.state[weight]["step"]
+    assert (step.dtype, step.device.type, float(step)) == (torch.float32, "cpu", 1.0)

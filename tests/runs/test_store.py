@@ -62,7 +62,7 @@ def test_nothing_is_added_to_a_run_that_is_not_there(store: Store) -> None:
     with pytest.raises(StoreError, match=f"run {absent} is not in .*, so a measurement cannot be added to it"):
         store.add_measurement(absent, "trace", {"rows": [1]})
     with pytest.raises(StoreError, match=f"run {absent} is not in .*, so states and observations cannot be added"):
-        store.extend(absent, STATES, {})
+        store.extend(absent, STATES, {}, {})
     assert not paths.run_dir(store.root, absent).exists()
 
 
@@ -110,10 +110,11 @@ def test_results_of_another_schema_are_refused(store: Store, monkeypatch: pytest
 
 
 def test_states_and_observations_can_be_added(store: Store) -> None:
-    store.extend(ID, {3: {"w": np.zeros(4, dtype=np.float32)}}, {"norm": {"step": [3]}})
+    store.extend(ID, {3: {"w": np.zeros(4, dtype=np.float32)}}, {"norm": {"step": [3]}}, {"norm": "code"})
     assert store.steps(ID) == {0, 3, 7}
-    store.extend(ID, {}, {"trace": {"step": [7]}})
+    store.extend(ID, {}, {"trace": {"step": [7]}}, {"trace": "other"})
     assert store.result(ID)["observed"] == {"norm": {"step": [3]}, "trace": {"step": [7]}}
+    assert store.result(ID)["observed_by"] == {"norm": "code", "trace": "other"}
     assert store.result(ID)["seconds"] == 0.1
 
 

@@ -66,14 +66,14 @@ def gradient_noise_scale(
     with opened(model, loss, data, params=params, unused=unused) as problem:
         if problem.num_examples < 3:
             raise ValueError(f"data holds {problem.num_examples} examples; the noise of a gradient needs at least 3")
-        order = torch.randperm(problem.num_examples, generator=generator)
+        order = torch.randperm(problem.num_examples, generator=generator, device="cpu")
         parts = torch.tensor_split(order, min(groups, problem.num_examples))
         gradients = torch.stack([restricted(problem, part).gradient() for part in parts])
         # Differences of two gradients are what matters: squares of a common part would cost their digits.
         centre = gradients.mean(0)
         apart, centre = (gradients - centre).double(), centre.double()
         gram, shift = (apart @ apart.T).cpu(), (apart @ centre).cpu()
-        sizes = torch.tensor([len(part) for part in parts], dtype=torch.float64)
+        sizes = torch.tensor([len(part) for part in parts], dtype=torch.float64, device="cpu")
         return noise_scale(gram + shift + shift[:, None] + float(centre @ centre), sizes)
 
 
@@ -81,15 +81,16 @@ def noise_scale(gram: Tensor, sizes: Tensor) -> NoiseScale:
     """From the inner products of the groups' mean gradients (M, M) and the sizes of the groups (M,)."""
     count = len(sizes)
     trace, squared_norm = _moments(gram, sizes)
-    kept = [torch.arange(count) != left_out for left_out in range(count)]
-    without = torch.tensor([_moments(gram[keep][:, keep], sizes[keep]) for keep in kept], dtype=torch.float64)
+    kept = [torch.arange(count, device="cpu") != left_out for left_out in range(count)]
+    pairs = [_moments(gram[keep][:, keep], sizes[keep]) for keep in kept]
+    without = torch.tensor(pairs, dtype=torch.float64, device="cpu")
     apart = without - without.mean(0)
     covariance = (count - 1) / count * apart.T @ apart
     lower, upper = _ratio_interval((trace, squared_norm), covariance, count - 1)
     value, stderr = math.inf, math.inf
     if squared_norm > 0.0:
         value = trace / squared_norm
-        slope = torch.tensor([1.0, -value], dtype=torch.float64) / squared_norm
+        slope = torch.tensor([1.0, -value], dtype=torch.float64, device="cpu") / squared_norm
         stderr = math.sqrt(max(0.0, float(slope @ covariance @ slope)))
     return NoiseScale(value, stderr, lower, upper, "ok", count, trace=trace, squared_norm=squared_norm)
 

@@ -35,7 +35,7 @@ def build(spec: ModelSpec, input_shape: tuple[int, ...], num_classes: int, *, ge
     """
     with torch.device("meta"):
         model = nn.Sequential(*map(_module, spec.layers(tuple(input_shape), num_classes)))
-    model.to_empty(device="cpu")
+    model.float().to_empty(device="cpu")
     for module in model.modules():
         _initialize(module, generator)
     return model

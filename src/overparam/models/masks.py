@@ -122,7 +122,7 @@ def random_mask(
     kept = _on_cpu(weights, mask)
 
     def order(names: Sequence[str]) -> Tensor:
-        return torch.randperm(sum(kept[name].numel() for name in names), generator=generator)
+        return torch.randperm(sum(kept[name].numel() for name in names), generator=generator, device="cpu")
 
     return _beside(_pruned(kept, fraction, scope, order), weights)
 
@@ -134,7 +134,7 @@ def shuffled_mask(mask: Mapping[str, Tensor], *, generator: torch.Generator) -> 
     >>> int(shuffled_mask(mask, generator=torch.Generator())["weight"].sum())
     1
     """
-    orders = {name: torch.randperm(kept.numel(), generator=generator) for name, kept in mask.items()}
+    orders = {name: torch.randperm(kept.numel(), generator=generator, device="cpu") for name, kept in mask.items()}
     return {name: kept.reshape(-1)[orders[name].to(kept.device)].reshape(kept.shape) for name, kept in mask.items()}
 
 

@@ -82,7 +82,7 @@ class EarlyStop(Probe):
         def steps(timetable: "Timetable") -> frozenset[int]:
             return self.watched(first, timetable.total_steps)
 
-        return Observer(self._observer_name, steps, look, resume=resume)
+        return Observer(self._observer_name, steps, look, resume=resume, code=probe_id(self))
 
     @property
     def _observer_name(self) -> str:

@@ -17,7 +17,7 @@ from overparam.runs.training.loop import Moment
 from overparam.runs.training.observer import Observer
 from overparam.runs.training.state import State, state_from_arrays
 from overparam.runs.training.status import status_of
-from overparam.runs.verified import refuse_mixed, refuse_other_data
+from overparam.runs.verified import refuse_mixed, refuse_other_code, refuse_other_data
 
 
 class Interrupted(Exception):
@@ -117,6 +117,7 @@ class Attempt:
             "environment": self.execution.environment,
             "mixed": self.mixed,
             "observed": self.observations.columns(),
+            "observed_by": self.observations.codes(),
             "seconds": seconds,
         }
 
@@ -129,6 +130,7 @@ class Attempt:
             "step": moment.step,
             "rows": self.rows,
             "observed": self.observations.rows,
+            "observed_by": self.observations.codes(),
             "reached": self.reached,
             "last_loss": moment.last_loss,
             "seconds": seconds,
@@ -142,7 +144,8 @@ class Attempt:
         """State of the last checkpoint, with rows and kept states put back.
 
         Raises:
-            StoreError: it was made with other data, or in another numeric environment without leave to mix.
+            StoreError: it was made with other data, by observers of these names with other code, or in another numeric
+                environment without leave to mix.
         """
         found = self.store.checkpoint(self.run_id)
         if found is None:
@@ -151,6 +154,7 @@ class Attempt:
         refuse_other_data(self.spec, self.run_id, "was begun", meta["data_digest"], self.setting.examples.digest)
         self.mixed += refuse_mixed(self.execution, meta["environment"], f"run {self.run_id} was interrupted")
         self.mixed += [text for text in meta["mixed"] if text not in self.mixed]
+        refuse_other_code(self.run_id, meta.get("observed_by", {}), self.observations.codes())
         self.observations.resume(meta["observed"])
         self.rows, self.reached = meta["rows"], meta["reached"]
         self.last_loss, self.seconds = meta["last_loss"], meta["seconds"]

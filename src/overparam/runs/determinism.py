@@ -7,19 +7,22 @@ from contextlib import contextmanager, nullcontext
 import torch
 
 from overparam.foundations.precision import full_precision
+from overparam.foundations.usual_defaults import usual_defaults
 from overparam.runs.execution import Execution
 
 
 @contextmanager
 def settled(execution: Execution) -> Iterator[None]:
-    """The threads that the execution names, products in full precision; on CUDA deterministic algorithms.
+    """The threads that the execution names, products in full precision, new tensors in float32 on the CPU; on CUDA
+    deterministic algorithms.
 
     Where CUDA has no deterministic form of an operation, torch warns by its name and goes on.
     """
     threads = torch.get_num_threads()
+    on_cuda = _deterministic_cuda() if execution.device.startswith("cuda") else nullcontext()
     torch.set_num_threads(execution.threads)
     try:
-        with full_precision(), _deterministic_cuda() if execution.device.startswith("cuda") else nullcontext():
+        with full_precision(), usual_defaults(), on_cuda:
             yield
     finally:
         torch.set_num_threads(threads)

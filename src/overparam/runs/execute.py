@@ -15,7 +15,7 @@ from overparam.runs.start import first_state
 from overparam.runs.store import Store
 from overparam.runs.training.observer import Observer
 from overparam.runs.training.timetable import Timetable
-from overparam.runs.verified import refuse_diverged
+from overparam.runs.verified import refuse_diverged, refuse_other_code
 from overparam.specs.run import RunSpec
 
 
@@ -43,7 +43,8 @@ def train(
 
     Raises:
         ValueError: a setting is out of range, the spec cannot be trained, or its data is missing or damaged.
-        StoreError: what is stored is damaged, or was computed from other data or in another numeric environment.
+        StoreError: what is stored is damaged, or was computed from other data, in another numeric environment, or by
+            an observer of the same name with other code.
     """
     if "threads" in settings:
         given = settings["threads"]
@@ -63,6 +64,7 @@ def execute(
 
     Raises:
         Interrupted: `should_stop` turned true; the progress was checkpointed first.
+        StoreError: what is stored does not belong to the setting, or to the code of the observers.
     """
     spec, execution = setting.spec, setting.execution
     refuse_unsupported(spec)
@@ -93,15 +95,21 @@ def _complete(
         wanted = frozenset(step for of, step in spec.states_wanted() if of == parent)
         execute(Setting(parent, execution), wanted, should_stop)
     refuse_diverged(spec, execution)
-    start, mixed = first_state(setting)
     with settled(execution):
+        start, mixed = first_state(setting)
         Attempt(setting, save_steps, observers, mixed).complete(start, should_stop)
 
 
 def lacking(
     run: Run, save_steps: frozenset[int], observers: Sequence[Observer]
 ) -> tuple[frozenset[int], list[Observer]]:
-    """Steps whose states a finished run does not hold, and observers whose numbers it does not hold."""
+    """Steps whose states a finished run does not hold, and observers whose numbers it does not hold.
+
+    Raises:
+        StoreError: it holds numbers of an observer of the same name with other code.
+    """
+    by = run.result.get("observed_by", {})
+    refuse_other_code(run.run_id, by, {each.name: each.digest for each in observers if each.name in by})
     # It may have ended before, or its data be less than the name promised when its steps were planned.
     missing = steps_inside(run, save_steps) - {int(step) for step in run.result["states"]}
     return missing, [observer for observer in observers if not _has_seen(run, observer)]

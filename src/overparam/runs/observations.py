@@ -38,6 +38,7 @@ class Observations:
     def __post_init__(self) -> None:
         self.rows = {observer.name: [] for observer in self.observers}
         self._steps = {observer.name: observer.steps(self.timetable) for observer in self.observers}
+        self._codes = {observer.name: observer.digest for observer in self.observers}  # before they look
 
     @property
     def steps(self) -> frozenset[int]:
@@ -63,6 +64,10 @@ class Observations:
     def columns(self) -> dict[str, dict[str, list[float | None]]]:
         """What each has seen, as it is stored."""
         return {name: columns(rows) for name, rows in self.rows.items()}
+
+    def codes(self) -> dict[str, str]:
+        """By what code each has seen it."""
+        return {name: self._codes[name] for name in self.rows}
 
     def resume(self, rows: Mapping[str, list[Row]]) -> None:
         """Go on with the rows of a checkpoint. Observers that it does not know are left out: they need a replay."""

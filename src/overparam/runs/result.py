@@ -10,8 +10,9 @@ Columns = dict[str, list[float | None]]
 class Result(TypedDict):
     """Numbers of a run. Those that are not finite are null.
 
-    `states` has the digest of each stored state by its step, `observed` what each observer saw, by its name, `mixed`
-    the other numeric environments that the run went on from. The store adds `schema` and `states`.
+    `states` has the digest of each stored state by its step, `observed` what each observer saw, by its name,
+    `observed_by` the digest of its code, which older results do not have, `mixed` the other numeric environments that
+    the run went on from. The store adds `schema` and `states`.
     """
 
     status: Status
@@ -30,6 +31,7 @@ class Result(TypedDict):
     environment: dict[str, str]
     mixed: NotRequired[list[str]]
     observed: NotRequired[dict[str, Columns]]
+    observed_by: NotRequired[dict[str, str]]
     seconds: float
     schema: NotRequired[int]
     states: NotRequired[dict[str, str]]

@@ -150,7 +150,8 @@ def replay(run: Run, setting: Setting, steps: frozenset[int], observers: Sequenc
         ours, theirs = run.execution.environment, run.result["environment"]
         change = "; ".join([*run.result.get("mixed", ()), differences(ours, theirs)]) or "the cause is unknown"
         raise StoreError(f"replaying run {run.run_id} does not end in the stored weights ({change})")
-    store.extend(run.run_id, {step: states[step].arrays() for step in steps}, observations.columns())
+    added = {step: states[step].arrays() for step in steps}
+    store.extend(run.run_id, added, observations.columns(), observations.codes())
 
 
 @contextmanager

@@ -82,7 +82,7 @@ class Setting:
     def order(self, epoch: int) -> Tensor:
         """The permutation of the training examples in an epoch."""
         generator = torch_generator(self.spec.stream_seed("order"), "order", epoch)
-        return torch.randperm(len(self.examples.train.y), generator=generator)
+        return torch.randperm(len(self.examples.train.y), generator=generator, device="cpu")
 
     def moments(
         self,

@@ -82,7 +82,7 @@ def mask_of(spec: RunSpec, shapes: Mapping[str, Shape], execution: Execution) ->
     `shapes` has the weights in the order of the network. A stored state has its tensors in no particular order;
     "first" and "last" need the network's.
     """
-    whole = {name: torch.ones(shape, dtype=torch.bool) for name, shape in shapes.items()}
+    whole = {name: torch.ones(shape, dtype=torch.bool, device="cpu") for name, shape in shapes.items()}
     match spec.mask:
         case Dense():
             return {}

@@ -101,10 +101,16 @@ class Store:
             shutil.rmtree(leftover, ignore_errors=True)
         paths.failure_file(self.root, run_id).unlink(missing_ok=True)
 
-    def extend(self, run_id: RunId, states: Mapping[int, Arrays], observed: Mapping[str, Columns]) -> None:
+    def extend(
+        self,
+        run_id: RunId,
+        states: Mapping[int, Arrays],
+        observed: Mapping[str, Columns],
+        observed_by: Mapping[str, str],
+    ) -> None:
         """Add replayed states and observations to a finished run; its numbers stay as they are.
 
-        The caller holds the run's lock.
+        `observed_by` has the digest of the code of each observer by its name. The caller holds the run's lock.
 
         Raises:
             StoreError: the run is not there.
@@ -117,6 +123,7 @@ class Store:
         digests = {int(k): v for k, v in result["states"].items()} | {k: digest_arrays(v) for k, v in states.items()}
         result["states"] = {str(step): digests[step] for step in sorted(digests)}
         result["observed"] = {**result.get("observed", {}), **observed}
+        result["observed_by"] = {**result.get("observed_by", {}), **observed_by}
         _write_sealed(paths.result_file(run), result)
 
     def has_measurement(self, run_id: RunId, probe_id: str) -> bool:

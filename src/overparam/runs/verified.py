@@ -38,6 +38,20 @@ def refuse_other_data(spec: RunSpec, identity: RunId, what: str, theirs: str, no
         )
 
 
+def refuse_other_code(identity: RunId, theirs: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """A name of an observer does not cover its code: what other code saw is never given out as its numbers.
+
+    Rows that were kept without a digest of their code, as older versions did, are taken as they are.
+    """
+    for name, digest in now.items():
+        if theirs.get(name, digest) != digest:
+            raise StoreError(
+                f'run {identity} holds what observer "{name}" saw by code with digest {theirs[name]}, but the measure '
+                f'given now has {digest}; give the observer a new name, or pass code="{theirs[name]}" to it if both '
+                "measures give the same numbers"
+            )
+
+
 def refuse_mixed(execution: Execution, theirs: Mapping[str, str], what: str) -> list[str]:
     """Bits are promised within one numeric environment; going on in another one must be asked for.
 

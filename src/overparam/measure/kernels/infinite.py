@@ -111,7 +111,7 @@ class _Network:
     def _inputs(self, x1: Tensor, x2: Tensor, weights: Tensor) -> Pairs:
         """The bias acts as one more input, the same for all examples."""
         scale = self.sigma_w / x1.shape[1] ** 0.5
-        u, v = (torch.cat([scale * x, torch.full((len(x), 1), self.sigma_b).double()], dim=1) for x in (x1, x2))
+        u, v = (torch.cat([scale * x, x.new_full((len(x), 1), self.sigma_b)], dim=1) for x in (x1, x2))
         lengths = [torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min(TINY) for x in (u, v)]
         cosines = (weights + self.sigma_b**2) / lengths[0] / lengths[1].T
         angles = _angles(u / lengths[0], v / lengths[1], cosines)
@@ -140,7 +140,7 @@ def _angle_after(a: Tensor, b: Tensor, gap: Tensor, bias: float) -> Tensor:
 
 def _by_rows(kernel: Callable[[Tensor, Tensor], Tensor], x1: Tensor, x2: Tensor, *, symmetric: bool) -> Tensor:
     """The kernel by blocks of rows; a symmetric one is computed right of its diagonal and copied."""
-    out = torch.empty(len(x1), len(x2), dtype=torch.float64)
+    out = torch.empty(len(x1), len(x2), dtype=torch.float64, device="cpu")
     size = max(1, ELEMENTS // len(x2))
     for start in range(0, len(x1), size):
         rows, begin = slice(start, start + size), start if symmetric else 0

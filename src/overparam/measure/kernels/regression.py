@@ -181,7 +181,7 @@ def _targets(y: Tensor, k_train: Tensor, starts: tuple[Tensor | float, Tensor | 
 
 
 def _outputs(f0: Tensor | float, shape: tuple[int, ...], name: str) -> Tensor:
-    values = torch.as_tensor(f0).detach().cpu().double()
+    values = torch.as_tensor(f0, dtype=torch.float64, device="cpu").detach()
     if values.ndim and tuple(values.shape) != tuple(shape):
         raise ValueError(f"{name} has shape {tuple(values.shape)}; allowed: a number, or shape {tuple(shape)}")
     if not bool(values.isfinite().all()):

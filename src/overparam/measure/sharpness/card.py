@@ -128,7 +128,7 @@ def sharpness_report(
     >>> round(report["lambda_max"].value, 3), round(report["trace"].value, 3), report.pairs
     (4.5, 5.0, ())
     """
-    seed = 0 if generator is None else int(torch.randint(2**62, (1,), generator=generator))
+    seed = 0 if generator is None else int(torch.randint(2**62, (1,), generator=generator, device="cpu"))
     measures = _measures(sigmas, relative_sigmas, radius, adaptive_radius, box)
     refuse_factor(factor)
     with opened(model, loss, data, params=params, unused=unused, gradients=False) as problem:

@@ -64,6 +64,7 @@ def chosen_weight(model: nn.Module, layer: str | None) -> str:
 
 def _weighted_probes(weight: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """Rows `(Wg) zᵀ`, flat: (count, P)."""
-    signs = torch.randint(0, 2, (2, count, weight.shape[1]), generator=generator, dtype=torch.int8)
+    shape = (2, count, weight.shape[1])
+    signs = torch.randint(0, 2, shape, generator=generator, dtype=torch.int8, device="cpu")
     g, z = (2 * signs - 1).to(weight.device, weight.dtype)
     return torch.einsum("kj,oj,ki->koi", g, weight, z).flatten(1)

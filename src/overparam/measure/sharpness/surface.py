@@ -82,7 +82,8 @@ def loss_surface(
             names = problem.layout.names
             solve = top_eigenvalues(model, loss, data, dimensions, tol=TOLERANCE, params=names, generator=generator)
         rows = _rows(problem, directions, solve, dimensions, generator)
-        coordinates = span * torch.arange(-(points // 2), points // 2 + 1, dtype=torch.float64) / (points // 2)
+        ticks = torch.arange(-(points // 2), points // 2 + 1, dtype=torch.float64, device="cpu")
+        coordinates = span * ticks / (points // 2)
         losses, accuracies = _grid(problem, rows, coordinates.tolist())
         base = problem.risk()[0]
     return Surface(coordinates, losses, accuracies, rows.cpu(), base, solve)
@@ -150,5 +151,5 @@ def _grid(problem: Problem, rows: Tensor, coordinates: list[float]) -> tuple[Ten
     """Losses and accuracies, one dimension of the grid per direction."""
     steps = product(coordinates, repeat=len(rows))
     risks = [problem.risk(problem.theta + rows.new_tensor(step) @ rows) for step in steps]
-    found = torch.tensor(risks, dtype=torch.float64).reshape(*[len(coordinates)] * len(rows), 2)
+    found = torch.tensor(risks, dtype=torch.float64, device="cpu").reshape(*[len(coordinates)] * len(rows), 2)
     return found[..., 0], found[..., 1]

@@ -136,7 +136,8 @@ def scaled_direction(problem: Problem, scale: Scale, generator: torch.Generator)
     if scale not in SCALES:
         raise ValueError(f'unknown scale "{scale}"; allowed: {", ".join(SCALES)}')
     theta = problem.theta
-    z = torch.randn(problem.num_parameters, generator=generator, dtype=torch.float64).to(theta.dtype).to(theta.device)
+    z = torch.randn(problem.num_parameters, generator=generator, dtype=torch.float64, device="cpu")
+    z = z.to(theta.dtype).to(theta.device)
     if scale == "absolute":
         return z
     return z * theta.abs() if scale == "adaptive" else _filter_normalized(problem, z)
@@ -170,12 +171,12 @@ def _risks(problem: Problem, levels: Tensor, direction: Tensor, antithetic: bool
     """Loss and accuracy at each level, (S, 2)."""
     sides = (1.0, -1.0) if antithetic else (1.0,)
     found = [[problem.risk(problem.theta + side * sigma * direction) for side in sides] for sigma in levels.tolist()]
-    return torch.tensor(found, dtype=torch.float64).mean(1)
+    return torch.tensor(found, dtype=torch.float64, device="cpu").mean(1)
 
 
 def _levels(sigmas: Sequence[float] | Tensor) -> Tensor:
     given = sigmas.detach().cpu() if isinstance(sigmas, Tensor) else sigmas
-    levels = torch.as_tensor(given, dtype=torch.float64)
+    levels = torch.as_tensor(given, dtype=torch.float64, device="cpu")
     if levels.ndim != 1 or len(levels) == 0:
         raise ValueError(f"sigmas = {sigmas}; allowed: a list of at least one noise level")
     if not bool((levels.isfinite() & (levels >= 0.0)).all()):
@@ -186,6 +187,6 @@ def _levels(sigmas: Sequence[float] | Tensor) -> Tensor:
 def _standard_error(values: Tensor) -> Tensor:
     draws = values.shape[1]
     if draws == 1:
-        return torch.full((len(values),), torch.nan, dtype=values.dtype)
+        return torch.full((len(values),), torch.nan, dtype=values.dtype, device=values.device)
     error: Tensor = values.std(1) / draws**0.5
     return error

@@ -104,10 +104,10 @@ class Ball:
     def draw(self, like: Tensor, generator: torch.Generator) -> Tensor:
         """A uniform point inside; drawn in float64 on the CPU."""
         if self.norm == "linf":
-            u = 2.0 * torch.rand(len(like), generator=generator, dtype=torch.float64) - 1.0
+            u = 2.0 * torch.rand(len(like), generator=generator, dtype=torch.float64, device="cpu") - 1.0
         else:
-            z = torch.randn(len(like), generator=generator, dtype=torch.float64)
-            depth = torch.rand(1, generator=generator, dtype=torch.float64) ** (1.0 / len(like))
+            z = torch.randn(len(like), generator=generator, dtype=torch.float64, device="cpu")
+            depth = torch.rand(1, generator=generator, dtype=torch.float64, device="cpu") ** (1.0 / len(like))
             u = z / torch.linalg.vector_norm(z) * depth
         return (self.radius * u).to(like.dtype).to(like.device)
 

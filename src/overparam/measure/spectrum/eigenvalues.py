@@ -219,19 +219,19 @@ def _row(solve: Solve, side: int) -> tuple[Tensor, ...]:
     flags = solve.converged(side)
     order = list(range(solve.k))[::side]
     columns = (
-        torch.tensor([pairs[i].value for i in order], dtype=torch.float64),
-        torch.tensor([pairs[i].residual for i in order], dtype=torch.float64),
-        torch.tensor([bounds[i][0] for i in order], dtype=torch.float64),
-        torch.tensor([bounds[i][1] for i in order], dtype=torch.float64),
-        torch.tensor([flags[i] for i in order]),
-        torch.tensor([i == 0 and exact for i in order]),
+        torch.tensor([pairs[i].value for i in order], dtype=torch.float64, device="cpu"),
+        torch.tensor([pairs[i].residual for i in order], dtype=torch.float64, device="cpu"),
+        torch.tensor([bounds[i][0] for i in order], dtype=torch.float64, device="cpu"),
+        torch.tensor([bounds[i][1] for i in order], dtype=torch.float64, device="cpu"),
+        torch.tensor([flags[i] for i in order], device="cpu"),
+        torch.tensor([i == 0 and exact for i in order], device="cpu"),
     )
     return *columns, torch.stack([pairs[i].vector for i in order])
 
 
 def _by_gram(problem: Problem, curvature: Curvature, values: Tensor, vectors: Tensor, residuals: Tensor) -> Eigenvalues:
     """Exact but for rounding: every eigenvalue has its index."""
-    yes = torch.ones(len(values), dtype=torch.bool)
+    yes = torch.ones(len(values), dtype=torch.bool, device="cpu")
     return Eigenvalues(
         values=values.cpu(),
         residuals=residuals.cpu(),

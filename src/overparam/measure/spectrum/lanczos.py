@@ -99,7 +99,7 @@ class Krylov:
 
     def _fresh(self) -> Tensor:
         """A random unit vector outside the locked vectors and the basis."""
-        cpu = torch.randn(self.operator.size, generator=self.generator, dtype=torch.float64)
+        cpu = torch.randn(self.operator.size, generator=self.generator, dtype=torch.float64, device="cpu")
         w = cpu.to(self.operator.device, self.operator.dtype)
         for _ in range(2):
             w = w / torch.linalg.vector_norm(w)

@@ -155,7 +155,7 @@ def _exactly(operator: Operator) -> Estimate:
 
 def rademacher(operator: Operator, count: int, generator: torch.Generator) -> Tensor:
     """Rows (count, P) of independent signs."""
-    signs = torch.randint(0, 2, (count, operator.size), generator=generator, dtype=torch.int8)
+    signs = torch.randint(0, 2, (count, operator.size), generator=generator, dtype=torch.int8, device="cpu")
     return (2 * signs - 1).to(operator.device, operator.dtype)
 
 

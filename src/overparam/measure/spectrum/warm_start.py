@@ -34,7 +34,7 @@ def refuse_subset(size: int | None, num_examples: int) -> None:
 
 def drawn_subset(problem: Problem, size: int, generator: torch.Generator) -> Problem:
     """The problem of `size` examples drawn without replacement, in the order of the data."""
-    return restricted(problem, torch.randperm(problem.num_examples, generator=generator)[:size])
+    return restricted(problem, torch.randperm(problem.num_examples, generator=generator, device="cpu")[:size])
 
 
 def warm_vector(subset: Problem, curvature: Curvature, k: int, which: Which, generator: torch.Generator) -> Warm:

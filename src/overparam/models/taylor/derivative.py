@@ -49,7 +49,7 @@ def load_forward_mode() -> None:
     """PyTorch compiles what forward mode needs on its first use, and warns of its own compiler."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        torch.func.jvp(torch.sin, (torch.zeros(1),), (torch.ones(1),))
+        torch.func.jvp(torch.sin, (torch.zeros(1, device="cpu"),), (torch.ones(1, device="cpu"),))
 
 
 def twice_backward(function: Function, theta0: Named, change: Named) -> tuple[Tensor, Tensor]:

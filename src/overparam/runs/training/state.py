@@ -44,7 +44,7 @@ def capture(step: int, model: nn.Module, optimizer: torch.optim.Optimizer, mask:
     """Copy the state out of a model and its optimizer."""
     names = [name for name, _ in model.named_parameters()]
     slots = {
-        f"{names[index]}/{slot}": torch.as_tensor(value).detach().clone()
+        f"{names[index]}/{slot}": torch.as_tensor(value, device=getattr(value, "device", "cpu")).detach().clone()
         for index, entries in optimizer.state_dict()["state"].items()
         for slot, value in entries.items()
         if value is not None

@@ -200,8 +200,9 @@ def _flat_gradient(output: Tensor, leaves: Mapping[str, Tensor]) -> Tensor:
 def drawn(outputs: Tensor) -> tuple[Tensor | slice, Tensor]:
     """Which examples are checked, and along which direction (m, C)."""
     generator = torch_generator(0, "checked")
-    chosen = torch.randperm(len(outputs), generator=generator)[:CHECKED].to(outputs.device)
-    cotangent = torch.randn(len(chosen), outputs.shape[1], generator=generator, dtype=torch.float64).to(outputs)
+    chosen = torch.randperm(len(outputs), generator=generator, device="cpu")[:CHECKED].to(outputs.device)
+    shape = (len(chosen), outputs.shape[1])
+    cotangent = torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu").to(outputs)
     return (slice(None) if len(chosen) == len(outputs) else chosen), cotangent
 
 
