@@ -14,6 +14,7 @@ EXPECTED = (
     "{train,test}-*.parquet (Hugging Face layout), the original *-ubyte(.gz), data_batch_*.bin or train.bin files, one "
     ".npz file, or train/<class>/ and test/<class>/ image folders"
 )
+MOST_INNER = 20  # folders that are looked into where a folder itself holds nothing
 
 
 def folder_of(data_dir: Path | None) -> Path:
@@ -43,7 +44,17 @@ def find(name: str, folder: Path) -> Source:
 
 
 def no_data_set(home: Path) -> DataError:
-    return DataError(f"{home} holds no data set this version reads; expected {EXPECTED}")
+    """For a folder in which nothing is found; an archive may have been unpacked to a folder in it."""
+    inner = next((entry for entry in names(home)[:MOST_INNER] if _may_hold(home / entry)), None)
+    hint = f'; its folder "{inner}" may be the one you mean' if inner else ""
+    return DataError(f"{home} holds no data set this version reads{hint}; expected {EXPECTED}")
+
+
+def _may_hold(home: Path) -> bool:
+    try:
+        return detect(home.name, home) is not None
+    except DataError:
+        return True
 
 
 def detect(name: str, home: Path, said: Reading | None = None) -> Source | None:

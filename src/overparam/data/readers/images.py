@@ -93,12 +93,12 @@ def _on_white(image: Image.Image) -> tuple[Image.Image, bool]:
     """An image without transparency. Where a pixel is transparent its colour says nothing, and most often is black."""
     if image.mode not in ("LA", "RGBA") and "transparency" not in image.info:
         return image, False
-    with_alpha = image.convert("RGBA")
+    with_alpha, mode = image.convert("RGBA"), "L" if image.mode == "L" else "RGB"
     lowest, _ = with_alpha.getchannel("A").getextrema()
     if lowest == 255:
-        return image, False
+        return with_alpha.convert(mode), False
     white = Image.new("RGBA", image.size, "white")
-    return Image.alpha_composite(white, with_alpha).convert("L" if image.mode == "L" else "RGB"), True
+    return Image.alpha_composite(white, with_alpha).convert(mode), True
 
 
 def _check_mode(mode: str, name: str) -> None:

@@ -35,7 +35,7 @@ def _find_in(name: str, place: Path, reading: Reading) -> Source | None:
     split, notes = held
     shards = {"train": train, "test": _shards(place, split)}
     files = (*train, *shards["test"])
-    beside = (image for file in files for image in _images_beside(file, *_stamp(file)))
+    beside = (image for file in files for image in _images_beside(file))
     read = partial(read_parquet, shards, reading)
     return Source(name, "Parquet", (*files, *beside), read, notes, takes=frozenset({"labels"}))
 
@@ -176,28 +176,29 @@ def _content(file: Path, row: int, path: str | None) -> bytes:
 
 def _beside(file: Path, path: str) -> Path | None:
     """An image in the folder of a Parquet file or below it; a path that leads out of there is no part of the data."""
-    image, folder = file.parent / path, file.parent.resolve()
+    inner = Path(path)
+    if inner.anchor or ".." in inner.parts:
+        return None
     try:
-        within = not Path(path).is_absolute() and image.resolve().is_relative_to(folder)
-        return image if within and image.is_file() else None
+        return file.parent / inner if (file.parent / inner).is_file() else None
     except (OSError, ValueError):  # a path may be anything, also too long or with a null byte
         return None
 
 
-def _stamp(file: Path) -> tuple[int, int]:
+def _images_beside(file: Path) -> Iterator[Path]:
+    """Images that the rows of a shard only name, of those that are there."""
     stat = file.stat()
-    return stat.st_size, stat.st_mtime_ns
+    return (found for path in _paths_alone(file, stat.st_size, stat.st_mtime_ns) if (found := _beside(file, path)))
 
 
 @lru_cache(maxsize=256)  # files are looked for often, and this opens one
-def _images_beside(file: Path, size: int, modified: int) -> tuple[Path, ...]:
-    """Images that the rows of a shard only name. Whether there are such rows is seen in the first one."""
+def _paths_alone(file: Path, size: int, modified: int) -> tuple[str, ...]:
+    """Paths in a shard whose rows have no bytes, which is seen in the first one."""
     try:
         image = _image_column(file, _columns(file))
         first = _image_fields(_read(file, [image], rows=1), image)["bytes"]
         if len(first) == 0 or first[0] is not None:
             return ()
-        paths = _image_fields(_read(file, [image]), image)["path"].drop_nulls().unique(maintain_order=True)
+        return tuple(_image_fields(_read(file, [image]), image)["path"].drop_nulls().unique(maintain_order=True))
     except DataError:
         return ()  # what is wrong is said where the file is decoded
-    return tuple(found for path in paths if (found := _beside(file, path)))

@@ -62,7 +62,7 @@ def _as_bytes(parts: dict[str, Array], say: Say) -> dict[str, Array]:
         if all(_all_whole(x, scale) for x in parts.values()):
             say(f"Its images are {what}, stored as floats; they are kept as bytes, without loss.")
             return {key: _scaled(x, scale) for key, x in parts.items()}
-    say("Its images are floats that are no bytes; they are kept as float32, on the scale they have.")
+    say("Its images are floats other than 255ths; they are kept as float32, on the scale they have.")
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which the check of values refuses
         return {key: x.astype(np.float32) for key, x in parts.items()}
 
