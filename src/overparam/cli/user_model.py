@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from overparam.cli.weights import load_weights, refuse_pickle
 from overparam.data.load import prepare, sizes
+from overparam.data.sources import remark
 from overparam.measure.problem.problem import Batch, Data
 from overparam.measure.sharpness.card import SharpnessReport, sharpness_report
 from overparam.models.losses import LossName
@@ -41,7 +42,7 @@ def report_on(
 
     The factory takes no arguments and returns a module, or a pair of a module and its data `(x, y)`. With `data` the
     training examples of a named data set are used instead. `examples` keeps the first ones of either. `say` is told
-    what was changed about the names of the weights.
+    what was changed about the names of the weights, and what was made of the files of named data.
 
     Raises:
         ValueError: file, factory, weights or data are not what they should be, or the user's program failed.
@@ -62,6 +63,8 @@ def report_on(
             say(stripped)
         if data is not None:
             chosen: Data = _named(data, data_dir, examples)
+            if noted := remark(DataSpec(name=data), data_dir):
+                say(noted)
         elif own is not None:
             chosen = own if examples is None else _first(own, examples, reference)
         else:
