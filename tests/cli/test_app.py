@@ -35,7 +35,7 @@ OPTIONS = {
     "doctor": [],
     "selftest": [],
     "data list": ["--data-dir", "--debug"],
-    "data add": ["--from", "--data-dir", "--debug"],
+    "data add": ["--from", "--channels", "--labels", "--data-dir", "--debug"],
 }
 
 

@@ -119,6 +119,9 @@ def test_a_small_named_data_set_is_taken_whole() -> None:
     assert whole.exit_code == 0, whole.stderr
     assert whole.stdout == thirty.stdout
     assert more.exit_code == 2 and "num_train=31" in more.stderr
+    assert whole.stderr == ""
+    np.savez("data/tiny/tiny.npz", x_train=x, y_train=y + 1, x_test=x, y_test=y + 1)
+    assert measure(tiny).stderr.startswith("tiny: The labels 1 … 3 of the files are counted from 0")
 
 
 IN = "mine/json.py"

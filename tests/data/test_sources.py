@@ -224,10 +224,11 @@ def fault(home: Path, name: str) -> None:  # noqa: C901 - a list of faults
         case "idx header":
             write_idx(home, GREY)
             (home / "train-images-idx3-ubyte").write_bytes(b"\x00\x00\x08\x03\x00\x00\x00\x01")
-        case "one-hot labels":
+        case "many-hot labels":
             write_npz(home, GREY)
             arrays = dict(np.load(home / "data.npz"))
             arrays["y_train"] = np.eye(10, dtype=np.int64)[arrays["y_train"]]
+            arrays["y_train"][3] = 1
             np.savez(home / "data.npz", **arrays)
         case "missing array":
             home.mkdir()
@@ -257,7 +258,10 @@ def fault(home: Path, name: str) -> None:  # noqa: C901 - a list of faults
         ),
         ("missing shard", "has 1 train shards, but their names promise 5"),
         ("idx header", "is truncated: 8 bytes, but its header alone has 16"),
-        ("one-hot labels", r"y_train has shape \(.*, 10\); labels are whole numbers of shape \(N,\), not one-hot rows"),
+        (
+            "many-hot labels",
+            r"y_train has shape \(40, 10\); labels are whole numbers of shape \(N,\), or .* exactly one-hot",
+        ),
         ("missing array", "it needs y_train|it needs x_test"),
         ("pickled objects", "without pickled objects"),
         ("no layout", "holds no data set this version reads; expected"),

@@ -18,8 +18,8 @@ from overparam.data import check, load
 from overparam.data.load import content_digest, dataset_of, prepare, sizes
 from overparam.data.readers.arrays import read_npz
 from overparam.data.readers.folder import read_folder
-from overparam.data.readers.originals import read_idx
-from overparam.data.readers.parquet import decode_images
+from overparam.data.readers.idx import read_idx
+from overparam.data.readers.images import decode_images
 from overparam.data.types import Array, DataError, Dataset
 from overparam.foundations.numpy_generators import numpy_generator
 from overparam.specs import DataSpec
@@ -78,14 +78,18 @@ def test_what_other_programs_leave_in_a_folder_is_no_data(tmp_path: Path) -> Non
     write_folder(tmp_path)
     (tmp_path / "train" / ".ipynb_checkpoints").mkdir()
     (tmp_path / "train" / ".ipynb_checkpoints" / "0.png").write_bytes(png(PIXELS[0]))
-    for name in ("._0.png", ".0.tif", "Thumbs.db", "desktop.ini", "notes.txt"):
+    for part in ("train", "test"):
+        (tmp_path / part / "__MACOSX" / "class1").mkdir(parents=True)
+        (tmp_path / part / "__MACOSX" / "class1" / "0.png").write_bytes(b"no image")
+        (tmp_path / part / ".DS_Store").write_bytes(b"no image")
+    for name in ("._0.png", ".0.tif", "Thumbs.db", "desktop.ini", ".DS_Store"):
         (tmp_path / "train" / "class1" / name).write_bytes(b"no image")
     raw = read_folder(tmp_path)
     assert np.bincount(raw["train_y"].astype(np.int64)).tolist() == [10, 10, 10]
     assert len(raw["train_x"]) == len(raw["test_x"]) == 30
 
 
-@pytest.mark.parametrize("name", ["odd.tif", "odd.GIF"])
+@pytest.mark.parametrize("name", ["odd.tif", "odd.GIF", "odd.txt", "odd.JPEG2"])
 def test_images_that_are_not_read_are_not_dropped_in_silence(tmp_path: Path, name: str) -> None:
     write_folder(tmp_path)
     (tmp_path / "test" / "class1" / name).write_bytes(b"")

@@ -8,7 +8,7 @@ from typer import Argument, Option
 
 from overparam.cli.errors import plain_errors
 from overparam.cli.options import DataDir, Debug
-from overparam.cli.tables import console, say
+from overparam.cli.tables import console, errors, say
 
 
 def measure(
@@ -29,8 +29,13 @@ def measure(
     from overparam.report.card import card_page
 
     with plain_errors(debug):
-        card = report_on(reference, weights, data, data_dir, examples, loss)
+        card = report_on(reference, weights, data, data_dir, examples, loss, say=_note)
         console.print(escape(card.to_text()), highlight=False, soft_wrap=True)
         if out is not None:
             replace_bytes(out, card_page(card.to_json(), reference).encode())
             say(f"Card: {out}")
+
+
+def _note(text: str) -> None:
+    """Beside the report, which may be sent elsewhere."""
+    errors.print(escape(text), highlight=False, soft_wrap=True)

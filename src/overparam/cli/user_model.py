@@ -7,18 +7,18 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeGuard, get_args
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from overparam.cli.weights import load_weights, refuse_pickle
 from overparam.data.load import prepare, sizes
+from overparam.data.sources import remark
 from overparam.measure.problem.problem import Batch, Data
 from overparam.measure.sharpness.card import SharpnessReport, sharpness_report
 from overparam.models.losses import LossName
@@ -29,12 +29,20 @@ PRIVATE = "_overparam_measured"  # the name of the user's module: that of the fi
 
 
 def report_on(
-    reference: str, weights: Path | None, data: str | None, data_dir: Path | None, examples: int | None, loss: str
+    reference: str,
+    weights: Path | None,
+    data: str | None,
+    data_dir: Path | None,
+    examples: int | None,
+    loss: str,
+    *,
+    say: Callable[[str], None],
 ) -> SharpnessReport:
     """The sharpness report of the model that `reference`, "FILE.py:factory", makes.
 
     The factory takes no arguments and returns a module, or a pair of a module and its data `(x, y)`. With `data` the
-    training examples of a named data set are used instead. `examples` keeps the first ones of either.
+    training examples of a named data set are used instead. `examples` keeps the first ones of either. `say` is told
+    what was changed about the names of the weights, and what was made of the files of named data.
 
     Raises:
         ValueError: file, factory, weights or data are not what they should be, or the user's program failed.
@@ -43,16 +51,20 @@ def report_on(
         raise ValueError(f'unknown loss "{loss}"; allowed: {", ".join(get_args(LossName))}')
     if data is None and data_dir is not None:
         raise ValueError(f"--data-dir {data_dir} is where --data finds a data set, but none is named; add --data NAME")
+    if weights is not None:
+        refuse_pickle(weights)
     path, _, name = reference.rpartition(":")
     if not path or not name:
         raise ValueError(f'cannot read "{reference}"; write FILE.py:factory, for instance model.py:build')
     file = Path(path)
     with _imported(file) as module:
         model, own = _made(reference, file, getattr(module, name, None))
-        if weights is not None:
-            _load(model, weights)
+        if weights is not None and (stripped := load_weights(model, weights)):
+            say(stripped)
         if data is not None:
             chosen: Data = _named(data, data_dir, examples)
+            if noted := remark(DataSpec(name=data), data_dir):
+                say(noted)
         elif own is not None:
             chosen = own if examples is None else _first(own, examples, reference)
         else:
@@ -113,17 +125,6 @@ def _made(reference: str, file: Path, factory: Any) -> tuple[nn.Module, Any]:
         kinds = ", ".join(type(each).__name__ for each in (made if isinstance(made, tuple) else (made,)))
         raise ValueError(f"{reference} returned {kinds}; allowed: an nn.Module, or (nn.Module, (x, y))")
     return model, own
-
-
-def _load(model: nn.Module, weights: Path) -> None:
-    try:
-        state = load_file(weights)
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"{weights} cannot be read as safetensors: {error}") from None
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"{weights} does not fit the model: {error}") from None
 
 
 def _named(name: str, data_dir: Path | None, examples: int | None) -> Batch:

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from overparam.data.check import dataset
-from overparam.data.types import Array, Dataset
+from overparam.data.types import Array, Dataset, Say
 from overparam.foundations import paths
 from overparam.foundations.files import published, synced
 
-DECODER_VERSION = 3  # raised when a reader's output or what is embedded changes
+DECODER_VERSION = 4  # raised when a reader's output or what is embedded changes
 PARTS = ("train_x", "train_y", "test_x", "test_y")
 
 
@@ -35,14 +35,22 @@ def fingerprint(name: str, files: Iterable[Path]) -> str:
     return hashlib.blake2b("\n".join(lines).encode(), digest_size=16).hexdigest()
 
 
-def decoded(name: str, mark: str, decode: Callable[[], dict[str, Array]]) -> Dataset:
+def decoded(name: str, mark: str, decode: Callable[[Say], dict[str, Array]]) -> Dataset:
     """Data set from the cache entry `mark`, or decoded now and cached."""
-    folder = paths.decoded_dir(mark)
-    found = _load(name, folder)
+    found = _load(name, paths.decoded_dir(mark))
     if found is None:
-        found = dataset(name, decode())
-        _save(folder, found)
+        notes: list[str] = []
+        found = dataset(name, decode(notes.append), notes)
+        keep(mark, found)
     return found
+
+
+def cached_notes(mark: str) -> tuple[str, ...]:
+    """Notes of the data set in the cache entry `mark`; none if there is no sound one."""
+    try:
+        return tuple(map(str, json.loads((paths.decoded_dir(mark) / "meta.json").read_bytes())["notes"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()
 
 
 def _load(name: str, folder: Path) -> Dataset | None:
@@ -51,17 +59,19 @@ def _load(name: str, folder: Path) -> Dataset | None:
         raw: dict[str, Array] = {
             part: np.load(folder / f"{part}.npy", mmap_mode="r", allow_pickle=False) for part in PARTS
         }
-        found = dataset(name, raw)
+        found = dataset(name, raw, meta["notes"])
         return found if found.digest == meta["digest"] else None
     except Exception:  # what numpy raises on damaged bytes is no closed list: EOFError and TokenError are among it
         return None
 
 
-def _save(folder: Path, found: Dataset) -> None:
+def keep(mark: str, found: Dataset) -> None:
+    """Cache a decoded data set under `mark`, if the cache can be written."""
+    folder = paths.decoded_dir(mark)
     with contextlib.suppress(OSError), published(folder) as draft:
         for part, array in found.arrays().items():
             with synced(draft / f"{part}.npy") as stream:
                 np.save(stream, array, allow_pickle=False)
         with synced(draft / "meta.json") as stream:
-            stream.write(json.dumps({"name": found.name, "digest": found.digest}).encode())
+            stream.write(json.dumps({"name": found.name, "digest": found.digest, "notes": found.notes}).encode())
         shutil.rmtree(folder, ignore_errors=True)

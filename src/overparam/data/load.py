@@ -8,8 +8,8 @@ import numpy as np
 
 from overparam.data.cache import DECODER_VERSION, decoded, fingerprint
 from overparam.data.corrupt import Indices, digest_noise, select_balanced, select_first, wrong_labels
+from overparam.data.find import find, folder_of
 from overparam.data.readers.every import EMBEDDED
-from overparam.data.sources import find, folder_of
 from overparam.data.types import Array, DataError, Dataset, Examples, Sizes, Split
 from overparam.identity import digest_text
 from overparam.specs.data import DataSpec
@@ -75,7 +75,7 @@ def _dataset(spec: DataSpec, folder: Path, mark: str) -> Dataset:
 @lru_cache(maxsize=16)  # small, and of a study whose seeds draw samples as many take turns as it has seeds
 def _embedded(name: str, sample: tuple[int, ...]) -> Dataset:
     mark = digest_text("|".join(map(str, (DECODER_VERSION, name, *sample))))
-    return decoded(name, mark, lambda: EMBEDDED[name].read(*sample))
+    return decoded(name, mark, lambda say: EMBEDDED[name].read(*sample))
 
 
 @lru_cache(maxsize=4)

@@ -13,6 +13,12 @@ from overparam.identity import digest_arrays
 from overparam.specs.data import DataSpec
 
 Array = NDArray[np.generic]
+Say = Callable[[str], None]  # takes a sentence that tells users of the data what a reader made of its files
+LOSSY = "The images are compressed with loss (JPEG), so that their pixels are not exact."
+
+
+def unsaid(note: str) -> None:
+    """For callers that want no notes."""
 
 
 class DataError(ValueError):
@@ -45,10 +51,32 @@ class Embedded:
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """Decoded content: images as uint8 (N, C, H, W) or signals as float32 (N, L), labels as int64 (N,).
+class Source:
+    """Where a data set comes from: its files and how to read them.
 
-    `mean` and `std` are per channel; for images they refer to pixels scaled to [0, 1].
+    `notes` say what the files' names leave open and was decided; `takes` names the fields of a `Reading` that the
+    layout has a use for.
+    """
+
+    name: str
+    layout: str
+    files: tuple[Path, ...]
+    read: Callable[[Say], dict[str, Array]]
+    notes: tuple[str, ...] = ()
+    takes: frozenset[str] = frozenset()
+
+    def decode(self, say: Say = unsaid) -> dict[str, Array]:
+        for note in self.notes:
+            say(note)
+        return self.read(say)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Decoded content: images as uint8 or float32 (N, C, H, W), or signals as float32 (N, L), labels as int64 (N,).
+
+    `mean` and `std` are per channel; for uint8 images they refer to pixels scaled to [0, 1]. `notes` say what was
+    decided where the files leave it open, or what was changed.
     """
 
     name: str
@@ -59,6 +87,7 @@ class Dataset:
     num_classes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def digest(self) -> str:

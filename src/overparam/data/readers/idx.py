@@ -1,20 +1,54 @@
-"""The original file formats: MNIST's IDX (plain or gzip) and CIFAR-10's binary batches."""
+"""IDX files, plain or gzip: the original format of MNIST, and of EMNIST."""
 
 import gzip
 import math
+import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping
+from functools import partial
 from io import BufferedIOBase
 from pathlib import Path
 
 import numpy as np
 
-from overparam.data.types import Array, DataError, unreadable
+from overparam.data.reading import Reading
+from overparam.data.types import Array, DataError, Say, Source, unreadable, unsaid
 
-CIFAR_RECORD = 1 + 3 * 32 * 32
-CIFAR_BATCH, CIFAR_BATCHES = 10_000, 5  # of the published files; smaller ones are taken as they are
+FILE_NAME = re.compile(r"(?P<set>|.+-)(?P<part>train|t10k|test)-(?P<kind>images|labels).*ubyte.*")
+EMNIST = "emnist-"
 MOST_DIMENSIONS = 4
 PIECE = 2**24
+
+
+def find_idx(name: str, home: Path, reading: Reading) -> Source | None:
+    """The four files of a set, such as train-images-idx3-ubyte, or those of EMNIST with the set before their names.
+
+    Raises:
+        DataError: there are several sets, and none has the name of the data set.
+    """
+    sets = {prefix: files for prefix, files in _sets(home).items() if len(files) == 4}
+    if not sets:
+        return None
+    prefix = "" if "" in sets else f"{name}-" if f"{name}-" in sets else min(sets)
+    if len(sets) > 1 and prefix not in ("", f"{name}-"):
+        named = ", ".join(sorted(each.removesuffix("-") for each in sets))
+        raise DataError(f"{home} holds several sets, {named}; name the data set as the one you mean, or copy its files")
+    files = sets[prefix]
+    return Source(name, "IDX", tuple(files.values()), partial(read_set, files, prefix.startswith(EMNIST)))
+
+
+def _sets(home: Path) -> dict[str, dict[tuple[str, str], Path]]:
+    """Files by the beginning of their names, then by part and kind.
+
+    Of several alike the first counts; unpacked archives have folders called like the file that lies in them.
+    """
+    sets: dict[str, dict[tuple[str, str], Path]] = {}
+    for file in sorted(home.iterdir()):
+        match = FILE_NAME.fullmatch(file.name)
+        if match and not file.name.startswith(".") and file.is_file():
+            part = "train" if match["part"] == "train" else "test"
+            sets.setdefault(match["set"], {}).setdefault((part, match["kind"]), file)
+    return sets
 
 
 def read_idx(file: Path) -> Array:
@@ -72,39 +106,13 @@ def _at_most(stream: BufferedIOBase, count: int) -> bytes:
     return b"".join(pieces)
 
 
-def read_mnist(images: dict[str, Path], labels: dict[str, Path]) -> dict[str, Array]:
-    """The four IDX files as images (N, 1, H, W) and labels."""
+def read_set(files: Mapping[tuple[str, str], Path], transposed: bool = False, say: Say = unsaid) -> dict[str, Array]:
+    """The four IDX files as images (N, 1, H, W) and labels. EMNIST's images are stored column by column."""
     raw: dict[str, Array] = {}
     for part in ("train", "test"):
-        raw[f"{part}_x"] = read_idx(images[part])[:, None]
-        raw[f"{part}_y"] = read_idx(labels[part]).astype(np.int64)
+        images = read_idx(files[part, "images"])
+        raw[f"{part}_x"] = (images.swapaxes(1, 2) if transposed and images.ndim == 3 else images)[:, None]
+        raw[f"{part}_y"] = read_idx(files[part, "labels"]).astype(np.int64)
+    if transposed:
+        say("EMNIST stores its images column by column; they are turned upright.")
     return raw
-
-
-def read_cifar10(parts: dict[str, Sequence[Path]]) -> dict[str, Array]:
-    """The binary batches: records of one label byte and 3 × 32 × 32 pixel bytes."""
-    raw: dict[str, Array] = {}
-    for part, files in parts.items():
-        batches = [_cifar_records(file) for file in files]
-        if part == "train" and len(batches[0]) == CIFAR_BATCH and len(batches) != CIFAR_BATCHES:
-            found = ", ".join(file.name for file in files)
-            raise DataError(f"{files[0].parent} has only {found}; data_batch_1.bin to data_batch_5.bin are needed")
-        records = np.concatenate(batches)
-        raw[f"{part}_x"] = records[:, 1:].reshape(-1, 3, 32, 32)
-        raw[f"{part}_y"] = records[:, 0].astype(np.int64)
-    return raw
-
-
-def _cifar_records(file: Path) -> Array:
-    try:
-        content = np.frombuffer(file.read_bytes(), dtype=np.uint8)
-    except OSError as error:
-        raise unreadable(file, error) from None
-    if len(content) == 0 or len(content) % CIFAR_RECORD:
-        raise DataError(
-            f"{file} is truncated: {len(content):,} bytes are no multiple of {CIFAR_RECORD} (label + 32×32×3)"
-        )
-    records = content.reshape(-1, CIFAR_RECORD)
-    if records[:, 0].max() > 9:
-        raise DataError(f"{file}: label {records[:, 0].max()} is out of range; CIFAR-10 labels are 0 … 9")
-    return records
