@@ -1,4 +1,7 @@
-"""Measures on networks of torch.nn that public code is made of: right or refused, and all is left as it was."""
+"""Measures on networks of torch.nn that public code is made of: right or refused, and all is left as it was.
+
+These are the quick ones; `test_foreign.py` has every measure, on these networks too.
+"""
 
 import pytest
 
@@ -9,7 +12,8 @@ from tests.support.foreign.torch_layers import layers
 from tests.support.foreign.torch_models import models
 
 NETWORKS = [*layers(), *models()]
-QUICK = [name for name in MEASURES if name != "report"]  # which is on all of them in the slow suite
+# One measure of each way through a network: products, rows, layers, passes alone, forward derivatives, whole copies.
+QUICK = ("trace", "ggn", "ntk", "noise curve", "linearize", "barrier")
 
 
 def named(network: Foreign) -> str:
