@@ -14,7 +14,8 @@ from tests.support.foreign.network import F64, Foreign, in_eval, plain_kernels, 
 from tests.support.foreign.references import Reference
 
 PROBES, STEPS, RADIUS, NOISE = 6, 6, 1e-3, 0.05
-CLOSE, LOOSE = 1e-3, 2e-3  # of bounds, and of values that are only computed to 1e-3
+KINKED = 1e-2  # of a bound by slope and curvature, which ReLU passes where it bends
+CLOSE, LOOSE = 1e-3, 2e-2  # of bounds, and of ends that another eigenvalue may hide at a residual of 1e-3
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,7 @@ def noise_curve(given: Given) -> Any:
 
 def check_noise_curve(found: Any, reference: Reference) -> Iterator[Value]:
     yield from _noise(found.losses[1], found.base_loss, reference, NOISE, stream())
-    yield Value("loss without noise", found.losses[0], torch.full((3,), found.base_loss), found.base_loss)
+    yield Value("loss without noise", found.losses[0], torch.full((3,), found.base_loss, dtype=F64), found.base_loss)
 
 
 def _noise(
@@ -195,7 +196,7 @@ def check_worst(found: Any, reference: Reference) -> Iterator[Value]:
     least = reference.loss_at(along) - reference.loss_at(reference.theta)
     most = RADIUS * slope + 0.5 * RADIUS**2 * max(reference.ends[0], 0.0)
     yield Value("rise along the gradient", min(found.value, least), least, least, CLOSE)
-    yield Value("rise by slope and curvature", max(found.value, most), most, most, CLOSE)
+    yield Value("rise by slope and curvature", max(found.value, most), most, most, KINKED)
 
 
 def surface(given: Given) -> Any:
@@ -327,7 +328,9 @@ def report(given: Given) -> Any:
 
 def check_report(found: Any, reference: Reference) -> Iterator[Value]:
     for name, right in zip(("lambda_max", "lambda_min"), reference.ends, strict=True):
-        yield Value(name, found[name].value, right, size_of(reference), LOOSE)
+        row, scale = found[name], size_of(reference)
+        yield Value(name, row.value, right, scale, LOOSE)
+        yield Value(f"interval of {name}", min(max(right, row.lower), row.upper), right, scale)
     if reference.size <= 50 and reference.dense is not None:  # all diagonal entries are measured there
         diagonal = reference.dense.diagonal()
         yield Value("trace", found["trace"].value, diagonal.sum(), float(diagonal.abs().sum()))

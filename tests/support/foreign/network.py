@@ -24,6 +24,7 @@ class Foreign:
     `refused` maps a measure, or "every", to the expression that its refusal must match, or to `None` where it has a
     value. `single` is a network in float32. `tolerance` is that of values, relative to the norm of what they belong to.
     `held` says that parameters on which no output depends are frozen beforehand. `library` is where it is from.
+    `twin` makes it for references, where it has kernels of its own that float64 has not.
     """
 
     name: str
@@ -35,11 +36,12 @@ class Foreign:
     tolerance: float = 1e-5
     held: bool = True
     library: str = "torch"
+    twin: Make | None = None
 
-    def born(self) -> nn.Module:
-        """The network, with the same weights at every call."""
+    def born(self, *, twin: bool = False) -> nn.Module:
+        """The network, or its twin for references, with the same weights at every call."""
         with born_alike(self.name):
-            model = self.make()
+            model = self.twin() if twin and self.twin is not None else self.make()
         filled(model.float() if self.single else model.double(), self.name)
         if self.held:
             hold_unused(model, self.batch()[0])

@@ -33,6 +33,7 @@ from tests.support.foreign.torch_parts import (
 )
 
 IMAGE, SIGNAL, SEQUENCE, ROW = signals(2, 6, 6), signals(2, 8), signals(5, 4), signals(4)
+ONCE = {"ggn trace": "only once", "linearize": "only once|derivative"}  # not even the Jacobian has a derivative
 LOSES_DIGITS = 1e-3  # parts of the network compute in float32
 
 
@@ -224,12 +225,14 @@ def others() -> list[Foreign]:
             "other layer",
             lambda: Through(bag, body=nn.EmbeddingBag(24, 5, mode="mean"), head=nn.Linear(5, 3)),
             tokens(),
+            ONCE,
         ),
         Foreign(
             "EmbeddingBag, padded",
             "other layer",
             lambda: Through(bag, body=nn.EmbeddingBag(24, 5, mode="sum", padding_idx=0), head=nn.Linear(5, 3)),
             padded_tokens(),
+            ONCE,
         ),
         Foreign(
             "Embedding, padded",
@@ -261,7 +264,7 @@ def others() -> list[Foreign]:
             ),
             tokens(),
         ),
-        Foreign("distances by cdist", "other layer", lambda: Prototypes(far), ROW),
+        Foreign("distances by cdist", "other layer", lambda: Prototypes(far), ROW, ONCE),
         Foreign("distances by hand", "other layer", lambda: Prototypes(apart), ROW),
         Foreign(
             "cosines",

@@ -231,10 +231,10 @@ def casting() -> list[Foreign]:
     ]
 
 
-UNUSED = {"every": "no output depends on .*spare"}
-HIDDEN = {"every": "no output depends on .*body"}
+UNUSED = {"every": "no output depends on .*spare", "barrier": None}
+HIDDEN = {"every": "no output depends on .*body", "flatness": None, "barrier": None}  # of the head; by values alone
 RANDOM = {"every": "draws random numbers|from pass to pass"}
-BY_BATCH = {"every": "change by .* with the others in its batch", "linearize": None, "barrier": None}
+BY_BATCH = {"every": "change by .* with the others in its batch", "barrier": None}
 
 
 def refused() -> list[Foreign]:

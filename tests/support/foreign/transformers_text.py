@@ -260,6 +260,7 @@ def decoders() -> Iterator[Foreign]:
             partial(classifier, kind, options),
             padded_tokens(VOCABULARY, LENGTH),
             single=True,
+            twin=partial(classifier, kind, options, "eager") if options is EXPERTS else None,
         )
     yield Foreign(
         "BERT, float32",
@@ -284,7 +285,7 @@ def text() -> list[Foreign]:
         "refused",
         lambda: Pooled(transformers.BertModel(transformers.BertConfig(**{**SHARED, **BODY, **POSITIONS})), 8),
         tokens(VOCABULARY, LENGTH),
-        {"every": "no output depends on .*pooler"},
+        {"every": "no output depends on .*pooler", "barrier": None, "flatness": None},
         held=False,
     )
     found = [*encoders(), *decoders(), *others, unused]
