@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ EXAMPLES, CLASSES = 6, 3
 Make = Callable[[], nn.Module]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Foreign:
     """A network with three classes, its inputs (6, …), and what is expected: right values, or a sentence.
 
@@ -39,12 +40,13 @@ class Foreign:
     twin: Make | None = None
 
     def born(self, *, twin: bool = False) -> nn.Module:
-        """The network, or its twin for references, with the same weights at every call."""
+        """The network, or its twin for references, with the same weights at every call; it has never been run."""
         with born_alike(self.name):
             model = self.twin() if twin and self.twin is not None else self.make()
         filled(model.float() if self.single else model.double(), self.name)
         if self.held:
-            hold_unused(model, self.batch()[0])
+            for name in unused(self):
+                model.get_parameter(name).requires_grad_(False)
         return model
 
     def batch(self) -> tuple[Tensor, Tensor]:
@@ -83,14 +85,15 @@ def filled(model: nn.Module, name: str) -> nn.Module:
     return model
 
 
-def hold_unused(model: nn.Module, x: Tensor) -> None:
-    """Freezes what no output depends on, as PyTorch itself says it."""
+@cache
+def unused(network: Foreign) -> tuple[str, ...]:
+    """Names of what no output depends on, as PyTorch itself says it of a network that is run for this alone."""
+    model = replace(network, held=False).born()
     with in_eval(model), plain_kernels():
-        outputs = tensor_of(model(x.clone()))
-    leaves = [p for p in model.parameters() if p.requires_grad]
-    for leaf, grad in zip(leaves, torch.autograd.grad(outputs.sum(), leaves, allow_unused=True), strict=True):
-        if grad is None:
-            leaf.requires_grad_(False)
+        outputs = tensor_of(model(network.batch()[0]))
+    leaves = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    grads = torch.autograd.grad(outputs.sum(), list(leaves.values()), allow_unused=True)
+    return tuple(name for name, grad in zip(leaves, grads, strict=True) if grad is None)
 
 
 def tensor_of(outputs: Any) -> Tensor:
@@ -102,8 +105,9 @@ def tensor_of(outputs: Any) -> Tensor:
 
 @contextmanager
 def in_eval(model: nn.Module) -> Iterator[None]:
-    """Every module's own mode comes back."""
+    """Every module's own mode comes back; what a module keeps between passes in eval mode is computed anew."""
     modes = [(module, module.training) for module in model.modules()]
+    model.train()
     model.eval()
     try:
         yield

@@ -36,6 +36,8 @@ def _modules(model: nn.Module) -> Iterator[tuple[str, Any]]:
         for name, value in vars(module).items():
             if name not in OWN:
                 yield f"attribute {path}.{name}", _attribute(value)
+            if name.endswith("hooks"):  # a handle that removes a hook knows the dictionary that it is in
+                yield f"hooks {path}.{name}", id(value)
 
 
 def _attribute(value: object) -> object:
@@ -48,7 +50,7 @@ def _attribute(value: object) -> object:
     if isinstance(value, PLAIN):
         return value
     if isinstance(value, Mapping):
-        return id(value), [(repr(key), id(item)) for key, item in value.items()]
+        return [(repr(key), id(item)) for key, item in value.items()]
     if isinstance(value, list | tuple):
         return [id(item()) if isinstance(item, weakref.ref) else id(item) for item in value]
     return id(value)
