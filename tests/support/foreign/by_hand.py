@@ -207,8 +207,7 @@ class FirstOf(nn.Module):
 def in_graphs() -> Iterator[Foreign]:
     nodes = signals(5, 4)
     together = "one example|with the others in its batch"
-    values = {"barrier": None}
-    yield Foreign("PyG GCN, GAT on one graph", "graph", WholeGraph, signals(4), {"every": together, **values})
+    yield Foreign("PyG GCN, GAT on one graph", "graph", WholeGraph, signals(4), {"every": together})
     yield Foreign("PyG GCN on many graphs", "graph", ManyGraphs, nodes)
     yield Foreign("PyG dense GCN, GIN", "graph", DenseGraphs, nodes)
 

@@ -234,7 +234,7 @@ def casting() -> list[Foreign]:
 UNUSED = {"every": "no output depends on .*spare", "barrier": None}
 HIDDEN = {"every": "no output depends on .*body", "flatness": None, "barrier": None}  # of the head; by values alone
 RANDOM = {"every": "draws random numbers|from pass to pass"}
-BY_BATCH = {"every": "change by .* with the others in its batch", "barrier": None}
+BY_BATCH: dict[str, str | None] = {"every": "change by .* with the others in its batch"}
 
 
 def refused() -> list[Foreign]:
