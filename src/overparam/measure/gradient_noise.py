@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from overparam.foundations.torch_generators import torch_generator
 from overparam.measure.estimate import Estimate
 from overparam.measure.problem.opening import opened
-from overparam.measure.problem.problem import Data, Loss
+from overparam.measure.problem.problem import Data, Loss, Problem
 from overparam.measure.problem.subset import restricted
 from overparam.models.reach import Unused
 
@@ -69,12 +69,28 @@ def gradient_noise_scale(
         order = torch.randperm(problem.num_examples, generator=generator, device="cpu")
         parts = torch.tensor_split(order, min(groups, problem.num_examples))
         gradients = torch.stack([restricted(problem, part).gradient() for part in parts])
+        sizes = torch.tensor([len(part) for part in parts], dtype=torch.float64, device="cpu")
+        _refuse_apart(problem, gradients, sizes)
         # Differences of two gradients are what matters: squares of a common part would cost their digits.
         centre = gradients.mean(0)
         apart, centre = (gradients - centre).double(), centre.double()
         gram, shift = (apart @ apart.T).cpu(), (apart @ centre).cpu()
-        sizes = torch.tensor([len(part) for part in parts], dtype=torch.float64, device="cpu")
         return noise_scale(gram + shift + shift[:, None] + float(centre @ centre), sizes)
+
+
+def _refuse_apart(problem: Problem, gradients: Tensor, sizes: Tensor) -> None:
+    """PyTorch has operations whose gradient of one example alone is not its part of the gradient of many."""
+    whole = problem.gradient()
+    total = (sizes.to(gradients) @ gradients) / problem.num_examples
+    eps = max(problem.eps, torch.finfo(whole.dtype).eps)
+    size = torch.linalg.vector_norm(gradients, dim=1).mean()  # the whole one may be near zero
+    apart = float(torch.linalg.vector_norm(total - whole) / size) if bool(size) else 0.0
+    if apart > eps**0.5:
+        raise ValueError(
+            f"gradients of a few examples add up to another gradient than that of all, by {apart:.1e} of their size: "
+            "PyTorch differentiates an operation of the model wrongly in small batches. Ask for fewer and larger groups "
+            f"than groups = {len(sizes)}, or give more examples"
+        )
 
 
 def noise_scale(gram: Tensor, sizes: Tensor) -> NoiseScale:

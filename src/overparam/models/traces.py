@@ -1,7 +1,6 @@
 """What a module tree looked like, so that nothing that is done with it leaves a trace."""
 
-import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -9,16 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-REGISTRIES = frozenset(vars(nn.Module()))  # what every module has: parameters, buffers, parts, hooks, its mode
+REGISTRIES = frozenset(vars(nn.Module()))  # what every module has: parameters, buffers, parts, hooks
+TENSORS = frozenset({"_parameters", "_buffers", "_modules", "training"})  # what is put into a module from outside
 
 
 @dataclass(frozen=True)
 class Attributes:
-    """The attributes of one module, and what was in those that are dictionaries, lists or sets.
+    """All attributes of one module, and what was in those that are dictionaries, lists or sets.
 
-    Put back are a module's own registries, its hooks and its mode, and whatever holds tensors: old weight norm,
-    spectral norm and pruning keep a weight as a plain attribute that every forward pass computes anew, recurrent layers
-    a list of their weights. A count of passes or another note that a model keeps for itself is left to it.
+    Among them are its registries, hooks and mode, and whatever its forward pass keeps: old weight norm, spectral norm
+    and pruning compute a weight anew into a plain attribute, recurrent layers a list of their weights, some attention
+    layers biases, once for all.
     """
 
     module: nn.Module
@@ -30,34 +30,47 @@ class Attributes:
         values = dict(vars(module))
         return cls(module, values, {k: v.copy() for k, v in values.items() if isinstance(v, dict | list | set)})
 
-    def put_back(self) -> None:
-        now = vars(self.module)
-        for name in [name for name, value in now.items() if name not in self.values and _holds_tensors(value)]:
+    def put_back(self, but: frozenset[str] = frozenset()) -> bool:
+        """All but some of them; whether anything had changed."""
+        now, changed = vars(self.module), False
+        for name in now.keys() - self.values.keys():
             del now[name]
-        for name, value in self.values.items():
-            before = self.contents.get(name, value)
-            if name in REGISTRIES or _holds_tensors(before) or _holds_tensors(now.get(name)):
-                if now.get(name, self) is not value:
-                    now[name] = value
-                if name in self.contents:
-                    _refill(value, before)
+            changed = True
+        for name in self.values.keys() - but:
+            value = self.values[name]
+            if now.get(name, self) is not value:
+                now[name] = value
+                changed = True
+            if name in self.contents and (name in REGISTRIES or _hold_tensors(value, self.contents[name])):
+                changed |= _refill(value, self.contents[name])
+        return changed
 
 
-def _holds_tensors(value: Any) -> bool:
-    each = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple | set) else (value,)
-    return any(isinstance(one, Tensor | nn.Module | weakref.ref) for one in each)
+def _hold_tensors(*containers: Any) -> bool:
+    """A list of notes that a model takes of its passes is left to it."""
+    return any(isinstance(each, Tensor | nn.Module) for container in containers for each in _items(container))
 
 
-def _refill(container: Any, before: Any) -> None:
-    """By identity: what lies in it may be tensors, which do not compare as a whole."""
+def _refill(container: Any, before: Any) -> bool:
+    """Whether it had to be. By identity: what lies in it may be tensors, which do not compare as a whole."""
     if len(container) == len(before) and all(a is b for a, b in zip(_items(container), _items(before), strict=True)):
-        return
+        return False
     container.clear()
     (container.extend if isinstance(before, list) else container.update)(before)
+    return True
 
 
 def _items(container: Any) -> Iterator[Any]:
     yield from chain(*container.items()) if isinstance(container, dict) else container
+
+
+def attributes_of(model: nn.Module) -> tuple[Attributes, ...]:
+    return tuple(Attributes.of(module) for module in model.modules())
+
+
+def forget(attributes: Sequence[Attributes]) -> bool:
+    """Put back what a forward pass keeps for the next, so that each is a function of its tensors; whether one did."""
+    return any([each.put_back(but=TENSORS) for each in attributes])
 
 
 @dataclass(frozen=True)
@@ -69,11 +82,10 @@ class Traces:
 
     @classmethod
     def of(cls, model: nn.Module) -> "Traces":
-        modules = list(model.modules())
-        own = [module for module in modules if _has_own_modes(module)]
+        own = [module for module in model.modules() if _has_own_modes(module)]
         tensors = {id(t): t for module in own for t in (*module.parameters(), *module.buffers())}
         saved = tuple((tensor, tensor.detach().clone()) for tensor in tensors.values())
-        return cls(tuple(Attributes.of(module) for module in modules), saved)
+        return cls(attributes_of(model), saved)
 
     def put_back(self) -> None:
         """First by each module's own `train`, which may undo what is not in the module; then object by object."""

@@ -18,6 +18,7 @@ from overparam.models.borrowed import borrowed, tensor_of, unwrapped
 from overparam.models.losses import LossName
 from overparam.models.risk import CHUNK, risk_of
 from overparam.models.slots import Slots
+from overparam.models.traces import Attributes, attributes_of, forget
 
 FIRST = 250  # examples on which it is seen whether the model is a function of each
 WRAPPERS = ("_orig_mod.", "module.", "_orig_mod.")  # what compilation and data parallelism put before names
@@ -90,6 +91,7 @@ def loss_barrier(
             with path.at(alpha):
                 if statistics == "reestimate":
                     _reestimate(net, x)
+                forget(path.attributes)  # what a pass kept of another point
                 risks.append(risk_of(partial(_outputs, net), x, y, loss))
     losses = torch.tensor([each.loss for each in risks], dtype=torch.float64, device="cpu")
     errors = torch.tensor([1.0 - each.accuracy for each in risks], dtype=torch.float64, device="cpu")
@@ -104,6 +106,7 @@ class Path:
     start: dict[str, Tensor]
     end: dict[str, Tensor]
     own: dict[str, Tensor]
+    attributes: tuple[Attributes, ...]
 
     @classmethod
     def of(cls, net: nn.Module, a: Endpoint, b: Endpoint) -> "Path":
@@ -115,7 +118,7 @@ class Path:
         # Of two names of one tensor the last counts, as when a state is loaded.
         start, end = ({names[id(like[key])]: value for key, value in each.items()} for each in (start, end))
         own = {place.name: place.tensor.detach() for place in slots.places if place.name not in start}
-        return cls(slots, start, end, own)
+        return cls(slots, start, end, own, attributes_of(net))
 
     def fitted(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs in a precision that the model has, labels as int64."""

@@ -31,6 +31,7 @@ from overparam.models.borrowed import borrowed
 from overparam.models.functional import Layout, chosen_parameters
 from overparam.models.reach import Unused, refuse_unknown_rule, used
 from overparam.models.slots import Slots
+from overparam.models.traces import attributes_of, forget
 
 
 @contextmanager
@@ -87,17 +88,18 @@ def _split(tensors: dict[str, Tensor], names: Sequence[str]) -> tuple[Layout, Te
 
 
 def _measurable(problem: Problem, unused: Unused, elsewhere: Iterable[Tensor]) -> Problem:
-    """What is to be known of the model before it is measured: whether it writes, how it rounds, which parameters act.
+    """What is to be known of the model: whether it writes or keeps, how it rounds, which parameters act.
 
     Nearly always the first examples use all parameters; else the others are looked at, and those `elsewhere`.
     """
     (x, y), rest = problem.chunks[0], problem.chunks[1:]
-    kept, leaves = x.clone(), problem.leaves()
+    given, leaves, before = x.clone(), problem.leaves(), attributes_of(problem.model)
     with in_words(x):
         outputs = problem.values(x)
-        if not torch.equal(x, kept):
-            problem = replace(problem, writes=True, chunks=((kept, y), *rest))
-        again, eps, hides = watched(problem, leaves, kept)
+        if not torch.equal(x, given):
+            problem = replace(problem, writes=True, chunks=((given, y), *rest))
+        problem = replace(problem, kept=before if forget(before) else ())
+        again, eps, hides = watched(problem, leaves, given)
     problem = replace(problem, eps=eps, hides=hides)
     refuse_unmeasurable(problem, outputs, again.detach())
     more = (problem.outputs(leaves, x) for x in chain((x for x, _ in rest), elsewhere))

@@ -20,6 +20,7 @@ from overparam.models.borrowed import tensor_of
 from overparam.models.functional import Layout
 from overparam.models.losses import LossName, correct_predictions, per_example
 from overparam.models.slots import Slots
+from overparam.models.traces import Attributes, forget
 
 PerExample = Callable[[Tensor, Tensor], Tensor]
 Loss = LossName | PerExample
@@ -31,9 +32,10 @@ HALF = (torch.float16, torch.bfloat16)
 class Problem:
     """`L(θ) = (1/N) Σ ℓ(f_θ(x_i), y_i)` for the chosen parameters θ, flat and in order; the others stay fixed.
 
-    `slots` are the places of the model's tensors; `writes` says that a forward pass writes into its input; `eps` is the
-    machine ε of the coarsest arithmetic between weights and outputs; `hides` says that `forward` cuts a dependence off
-    from its gradient, or has an autograd function of its own.
+    `slots` are the places of the model's tensors; `writes` says that a forward pass writes into its input; `kept` are
+    its attributes, if a pass keeps something there for the next. `eps` is the machine ε of the coarsest arithmetic
+    between weights and outputs; `hides` says that `forward` cuts a dependence off from its gradient, or has an autograd
+    function of its own.
     """
 
     model: nn.Module
@@ -47,6 +49,7 @@ class Problem:
     writes: bool = False
     eps: float = 0.0
     hides: bool = False
+    kept: tuple[Attributes, ...] = ()
 
     @property
     def num_examples(self) -> int:
@@ -67,8 +70,11 @@ class Problem:
             ValueError: the model returns no tensor.
         """
         x = x.clone() if self.writes else x.detach()  # the model may ask x for a gradient
-        with self.slots.filled({**self.fixed, **parts}):
-            return tensor_of(self.model(x))
+        try:
+            with self.slots.filled({**self.fixed, **parts}):
+                return tensor_of(self.model(x))
+        finally:
+            forget(self.kept)
 
     def values(self, x: Tensor, theta: Tensor | None = None) -> Tensor:
         """The outputs for x without a gradient, whatever the model differentiates for itself."""

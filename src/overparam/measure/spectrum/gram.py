@@ -52,9 +52,13 @@ def gram_pairs(problem: Problem, curvature: Curvature, k: int) -> tuple[Tensor, 
     """The k largest eigenvalues (k,), descending, their unit vectors (k, P) and residuals (k,).
 
     Values and residuals are float64 on the CPU, the vectors of the dtype and on the device of the parameters.
-    `None` if the matrix has fewer than k eigenvalues above rounding: its Gram matrix does not know vectors of the rest.
+    `None` if the rows cannot be had, or if the matrix has fewer than k eigenvalues above rounding: its Gram matrix does
+    not know vectors of the rest.
     """
-    rows = gram_rows(problem, curvature).cpu().double()
+    try:
+        rows = gram_rows(problem, curvature).cpu().double()
+    except (RuntimeError, NotImplementedError):
+        return None
     if not bool(rows.sum().isfinite()):
         raise ValueError(NOT_FINITE)
     values, left = torch.linalg.eigh(rows @ rows.T)
@@ -102,7 +106,10 @@ def _jacobians(problem: Problem, chunk: Batch, *, of_losses: bool) -> Tensor:
             return found
     except (RuntimeError, NotImplementedError, IndexError, ValueError):  # what vmap cannot do has no narrower name
         pass
-    return torch.stack([torch.stack([*each]) for each in _row_by_row(problem, chunk, of_losses)])
+    found = torch.stack([torch.stack([*each]) for each in _row_by_row(problem, chunk, of_losses)])
+    if not _combines(problem, chunk, found, of_losses):
+        raise RuntimeError("rows of single examples are no part of the gradient of many")
+    return found
 
 
 def _vectorized(problem: Problem, chunk: Batch, of_losses: bool) -> Tensor:
@@ -133,7 +140,8 @@ def _combines(problem: Problem, chunk: Batch, jacobians: Tensor, of_losses: bool
     parts = torch.autograd.grad((values * weights).sum(), tuple(leaves.values()), materialize_grads=True)
     plain = problem.layout.join(parts)
     apart = torch.linalg.vector_norm(weights.flatten().to(plain) @ jacobians.flatten(0, 1) - plain)
-    return bool(apart <= torch.finfo(plain.dtype).eps ** 0.6 * torch.linalg.vector_norm(plain))
+    eps = max(problem.eps, torch.finfo(plain.dtype).eps)
+    return bool(apart <= eps**0.6 * torch.linalg.vector_norm(plain))
 
 
 def _row_by_row(problem: Problem, chunk: Batch, of_losses: bool) -> Iterator[Iterator[Tensor]]:
