@@ -88,7 +88,7 @@ def _refuse_apart(problem: Problem, gradients: Tensor, sizes: Tensor) -> None:
     if apart > eps**0.5:
         raise ValueError(
             f"gradients of a few examples add up to another gradient than that of all, by {apart:.1e} of their size: "
-            "PyTorch differentiates an operation of the model wrongly in small batches. Ask for fewer and larger groups "
+            "PyTorch differentiates an operation of the model wrongly in small batches. Ask for fewer, larger groups "
             f"than groups = {len(sizes)}, or give more examples"
         )
 
