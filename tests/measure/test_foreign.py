@@ -3,9 +3,12 @@
 The networks of `transformers` are built from small configurations; `make test-slow` installs what they need.
 """
 
+from importlib.util import find_spec
+
 import pytest
 
-pytest.importorskip("transformers", reason="needs the extra `foreign`")
+if find_spec("transformers") is None:  # found only: `library` imports it its own way
+    pytest.skip("needs the extra `foreign`", allow_module_level=True)
 
 from tests.support.foreign.catalogue import networks
 from tests.support.foreign.measures import MEASURES
