@@ -304,6 +304,38 @@ def test_a_model_that_asks_for_gradients_what_to_compute_is_refused() -> None:
         perturbation_curve(shaken(Asking(4, 3)), "cross_entropy", rows(), [0.1])
 
 
+class Caching(nn.Module):
+    """Biases that the first pass in eval mode computes for all others, as some attention layers have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.bias, self.cache = nn.Linear(4, 3), nn.Parameter(torch.zeros(3)), dict[str, Tensor]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.cache = {}
+        bias = torch.exp(self.bias) if self.training else self.cache.setdefault("bias", torch.exp(self.bias))
+        out: Tensor = self.body(x) + bias
+        return out
+
+
+@measured
+def test_what_a_pass_keeps_for_the_next_is_taken_away(measure: Any) -> None:
+    model: Any = shaken(Caching())
+    measure(model, *rows(12))
+    assert model.cache == {}
+
+
+def test_a_path_through_it_has_the_losses_of_its_points() -> None:
+    (x, y), model = rows(12), shaken(Caching())
+    end = {name: value + 0.5 for name, value in model.state_dict().items()}
+    found = loss_barrier(model, model, end, (x, y), points=3)
+    assert found.losses[2] > 0.0
+    bias, weight, shift = end["bias"], end["body.weight"], end["body.bias"]
+    expected = F.cross_entropy(F.linear(x, weight, shift) + torch.exp(bias), y)
+    assert float(found.losses[2]) == pytest.approx(expected.item(), rel=1e-12)
+
+
 # The caller's inputs
 
 
