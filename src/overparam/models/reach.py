@@ -59,8 +59,8 @@ def used(outputs: Iterable[Tensor], leaves: Mapping[str, Tensor], unused: Unused
         lost = [name for name in leaves if name in missing]
         raise ValueError(
             f"in eval mode no output depends on {_listed(lost)}, as far as gradients tell: `forward` leaves them out, "
-            "or detaches what they give (no_grad, detach, merged adapters, a cache). Leave them out by requires_grad_(False) or "
-            'params=[…], or hold them where they are with unused="hold"'
+            "or detaches what they give (no_grad, detach, merged adapters, a cache). Leave them out by "
+            'requires_grad_(False) or params=[…], or hold them where they are with unused="hold"'
         )
     return found
 
