@@ -486,6 +486,103 @@ def test_a_gradient_that_is_none_is_refused_with_the_reason(kind: Any, name: str
         MEASURES[name](shaken(kind(4, 3)), *rows(12))
 
 
+class Tripled(nn.Linear):
+    """An operation in place that no gradient sees."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = super().forward(x)
+        with torch.no_grad():
+            h.mul_(3.0)
+        return torch.tanh(h)
+
+
+class Fake(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, torch.fake_quantize_per_tensor_affine(self.weight, 0.1, 0, -128, 127), self.bias)
+
+
+@pytest.mark.parametrize("name", ["ggn", "noise scale", "ntk", "trace", "worst case"])
+@pytest.mark.parametrize("kind", [Tripled, Fake])
+def test_gradients_that_nothing_was_cut_off_from_are_looked_at_too(kind: Any, name: str) -> None:
+    model, (x, y) = kind(4, 3), rows(12)
+    with pytest.raises(ValueError, match="is not the derivative of the outputs"):
+        MEASURES[name](model, x.float(), y)
+
+
+@pytest.mark.parametrize("measure", [top_eigenvalues, gradient_noise_scale])
+def test_a_loss_of_ones_own_is_looked_at(measure: Any) -> None:
+    def focal(outputs: Tensor, y: Tensor) -> Tensor:
+        p = F.softmax(outputs, 1).gather(1, y[:, None]).squeeze(1)
+        return -((1.0 - p).detach() ** 2) * p.log()
+
+    def honest(outputs: Tensor, y: Tensor) -> Tensor:
+        p = F.softmax(outputs, 1).gather(1, y[:, None]).squeeze(1)
+        return -((1.0 - p) ** 2) * p.log()
+
+    def random(outputs: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(outputs, y, reduction="none") * torch.rand(len(y))
+
+    model, data = shaken(nn.Linear(4, 3)), rows(12)
+    measure(model, honest, data)
+    with pytest.raises(ValueError, match="gradient of the loss in the outputs is not its derivative"):
+        measure(model, focal, data)
+    with pytest.raises(ValueError, match="the loss gives other values for the same outputs"):
+        measure(model, random, data)
+
+
+class Held(nn.Module):
+    """A head that is tied by a list, in which no other weights can be put."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(5, 3)
+        self.tied = [self.embedding.weight]
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return (torch.tanh(self.embedding(ids)).mean(1) @ self.tied[0].T)[:, :3]
+
+
+@pytest.mark.parametrize("name", [name for name in MEASURES if name != "barrier"])
+def test_a_parameter_in_a_list_is_refused_with_the_reason(name: str) -> None:
+    with pytest.raises(ValueError, match=r"uses embedding\.weight by another reference"):
+        MEASURES[name](shaken(Held()), IDS, CLASSES)
+
+
+@pytest.mark.parametrize("name", [*SECOND_ORDER, "noise", "worst case", "ntk"])
+def test_a_forward_pass_that_writes_into_its_weights_is_refused(name: str) -> None:
+    model = shaken(nn.Sequential(nn.Embedding(5, 3, max_norm=0.5), nn.Flatten(), nn.Linear(12, 3)))
+    with pytest.raises(ValueError, match=r"writes into 0\.weight"):
+        MEASURES[name](model, IDS, CLASSES)
+
+
+def test_a_tied_padding_row_moves_by_the_head_alone() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = nn.Embedding(5, 3, padding_idx=0)
+
+        def forward(self, ids: Tensor) -> Tensor:
+            return (torch.tanh(self.embedding(ids)).mean(1) @ self.embedding.weight.T)[:, :3]
+
+    model = shaken(Tied())
+    (weight,) = model.parameters()
+    change = torch.ones_like(weight)
+    outputs = model(IDS)
+    slopes = [torch.autograd.grad(each, weight, retain_graph=True)[0] for each in outputs.reshape(-1)]
+    expected = outputs + torch.stack([(slope * change).sum() for slope in slopes]).reshape(outputs.shape)
+    found = linearize(model, IDS)({"embedding.weight": weight + change})
+    assert torch.allclose(found, expected, rtol=1e-10)
+
+
+def test_words_are_given_for_any_chunk_of_the_data() -> None:
+    x = torch.randint(0, 5, (300, 4), generator=torch_generator(0, "ids"))
+    x[290, 0] = 7
+    model = shaken(nn.Sequential(nn.Embedding(5, 3), nn.Tanh(), nn.Flatten(), nn.Linear(12, 3)))
+    for name in ("trace", "noise", "noise scale", "ntk"):
+        with pytest.raises(ValueError, match="the model fails on inputs"):
+            MEASURES[name](model, x, torch.zeros(300, dtype=torch.long))
+
+
 @pytest.mark.parametrize("kind", [Quantized, HeldNorm])
 def test_noise_on_its_weights_is_measured(kind: Any) -> None:
     assert MEASURES["noise"](shaken(kind(4, 3)), *rows(12)).base_loss > 0.0

@@ -13,6 +13,7 @@ from overparam.measure.estimate import Estimate
 from overparam.measure.problem.opening import opened
 from overparam.measure.problem.problem import Data, Loss, Problem
 from overparam.measure.problem.subset import restricted
+from overparam.measure.products.operators import NOT_FINITE
 from overparam.models.reach import Unused
 
 
@@ -85,6 +86,8 @@ def _refuse_apart(problem: Problem, gradients: Tensor, sizes: Tensor) -> None:
     eps = max(problem.eps, torch.finfo(whole.dtype).eps)
     size = torch.linalg.vector_norm(gradients, dim=1).mean()  # the whole one may be near zero
     apart = float(torch.linalg.vector_norm(total - whole) / size) if bool(size) else 0.0
+    if not math.isfinite(apart):
+        raise ValueError(NOT_FINITE)
     if apart > eps**0.5:
         raise ValueError(
             f"gradients of a few examples add up to another gradient than that of all, by {apart:.1e} of their size: "

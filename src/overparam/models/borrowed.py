@@ -15,6 +15,8 @@ from overparam.foundations.global_generators import generators_kept
 from overparam.foundations.precision import full_precision
 from overparam.models.traces import Traces
 
+NO_HOOKS = "the model saves activations by hooks; turn gradient checkpointing and offloading off to measure it"
+BYTES = (torch.uint8, torch.bool)  # images as they are stored
 BESIDE = ("aux_loss", "router_aux_loss", "router_z_loss")  # losses of a whole batch that a model adds to its outputs
 
 
@@ -113,6 +115,28 @@ def plain_attention() -> Iterator[None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+
+
+@contextmanager
+def in_words(x: Tensor) -> Iterator[None]:
+    """Whatever a model of a caller's own raises on inputs x, as a sentence; inside transforms of PyTorch's as it is.
+
+    Raises:
+        ValueError: it fails.
+    """
+    try:
+        yield
+    except (ValueError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if torch._C._functorch.peek_interpreter_stack() is not None:
+            raise
+        said = (str(error).splitlines() or [""])[0]
+        if said == NO_HOOKS:
+            raise ValueError(NO_HOOKS) from None
+        remedy = "; bring the inputs to real numbers first, for instance x.float() / 255" if x.dtype in BYTES else ""
+        what = f"the model fails on inputs {x.dtype} of shape {tuple(x.shape)}{remedy}"
+        raise ValueError(f"{what}: {type(error).__name__}: {said}") from error
 
 
 def tensor_of(outputs: object) -> Tensor:

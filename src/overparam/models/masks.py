@@ -48,7 +48,7 @@ def _masks_of_torch(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif f"{stem}_u" not in weights:  # spectral norm names what it divides like that too
             raise ValueError(
                 f"{name} is what torch.nn.utils.prune or spectral_norm computes {stem} from, and {stem}_mask or "
-                f"{stem}_u is not there; pass model.state_dict(), which has it, or call prune.remove first"
+                f"{stem}_u is not there; add it from model.state_dict(), or call prune.remove first"
             )
     return found
 
@@ -231,12 +231,11 @@ def _magnitude(name: str, value: Tensor) -> Tensor:
 def _on_cpu(weights: Mapping[str, Tensor], mask: Mapping[str, Tensor] | None) -> Mask:
     """What is kept so far, in the order of the weights."""
     tensors = prunable(weights)
+    theirs = {name: kept.bool().cpu() for name, kept in _masks_of_torch(weights).items()}
     if mask is None:
-        theirs = _masks_of_torch(weights)
-        everything = {name: torch.ones(value.shape, dtype=torch.bool, device="cpu") for name, value in tensors.items()}
-        return everything | {name: kept.bool().cpu() for name, kept in theirs.items() if name in tensors}
+        mask = {name: torch.ones(value.shape, dtype=torch.bool, device="cpu") for name, value in tensors.items()}
     _refuse_other(tensors, mask)
-    return {name: mask[name].cpu() for name in tensors}
+    return {name: mask[name].cpu() & theirs[name] if name in theirs else mask[name].cpu() for name in tensors}
 
 
 def _beside(mask: Mask, weights: Mapping[str, Tensor]) -> Mask:

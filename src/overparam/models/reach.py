@@ -33,6 +33,20 @@ def reached(outputs: Tensor, leaves: Mapping[str, Tensor]) -> set[str]:
     return {name for key, name in names.items() if key in found}
 
 
+def refuse_other_references(outputs: Tensor, own: Mapping[str, Tensor]) -> None:
+    """A model may hold a parameter in a list beside the place where it is registered, and use it from there.
+
+    Raises:
+        ValueError: the outputs depend on one of the model's own tensors, in whose place another one was put.
+    """
+    found = reached(outputs, own)
+    if found:
+        raise ValueError(
+            f"`forward` uses {sorted(found)[0]} by another reference than the place where it is registered (a list, an "
+            "attribute), where no other weights can be put; use the registered one, or an nn.ParameterList"
+        )
+
+
 def refuse_unknown_rule(unused: str) -> None:
     if unused not in get_args(Unused):
         raise ValueError(f'unused = "{unused}"; allowed: "refuse", or "hold" to keep unused parameters where they are')

@@ -22,17 +22,19 @@ class Risk:
 
 @torch.no_grad()
 def risk(model: nn.Module, x: Tensor, y: Tensor, loss: LossName = "cross_entropy") -> Risk:
-    """Eval-mode loss `(1/N) Σ ℓ(f(x_i), y_i)` and accuracy; the model's mode is put back.
+    """Eval-mode loss `(1/N) Σ ℓ(f(x_i), y_i)` and accuracy; every module's mode is put back.
 
     Raises:
         ValueError: the data set is empty.
     """
-    was_training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         return risk_of(model, x, y, loss)
     finally:
-        model.train(was_training)
+        for module, mode in modes:
+            if module.training != mode:
+                module.train(mode)
 
 
 def risk_of(outputs_of: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, loss: LossName) -> Risk:

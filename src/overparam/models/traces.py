@@ -89,14 +89,16 @@ class Traces:
 
     def put_back(self) -> None:
         """First by each module's own `train`, which may undo what is not in the module; then object by object."""
-        for each in self.attributes:
-            if each.module.training != (mode := each.values["training"]):
-                each.module.train(mode)
-        for each in self.attributes:
-            each.put_back()
-        for tensor, value in self.tensors:
-            with torch.no_grad():
-                tensor.data.copy_(value)  # merging and unmerging weights rounds
+        try:
+            for each in self.attributes:
+                if each.module.training != (mode := each.values["training"]):
+                    each.module.train(mode)
+        finally:
+            for each in self.attributes:
+                each.put_back()
+            for tensor, value in self.tensors:
+                with torch.no_grad():
+                    tensor.data.copy_(value)  # merging and unmerging weights rounds
 
 
 def _has_own_modes(module: nn.Module) -> bool:

@@ -252,8 +252,10 @@ IMAGES: dict[str, tuple[str, Options]] = {
 WIDE = ("LeViT", "MobileViT", "MobileNet V1", "MobileNet V2")
 FLAT = ("ViT", "DeiT", "BEiT", "data2vec, images", "DINOv2", "ViT-MSN", "I-JEPA", "SigLIP", "CLIP, images")
 INPUTS = {**dict.fromkeys(WIDE, signals(3, 32, 32)), **dict.fromkeys(FLAT, SMALL)}
-# In eval mode LeViT keeps what it made of these at the first pass, and looks at them no more.
-CACHED: dict[str, str | None] = {"every": "no output depends on .*attention_biases", "flatness": None, "barrier": None}
+# PyTorch's own gradient of one CvT example alone is wrong on the CPU; that of several is right.
+ALONE: dict[str, str | None] = {
+    "noise scale": "PyTorch differentiates an operation of the model wrongly in small batches"
+}
 WAVES: Options = {
     **BODY,
     "conv_dim": (4, 4),
@@ -330,7 +332,7 @@ class Whispered(nn.Module):
 
 def images() -> Iterator[Foreign]:
     for name, (kind, options) in IMAGES.items():
-        refused = CACHED if name == "LeViT" else {}
+        refused = ALONE if name == "CvT" else {}
         yield Foreign(name, "image", partial(image_classifier, kind, options), INPUTS.get(name, IMAGE), refused)
     yield Foreign("ViT, eager", "image", lambda: image_classifier("ViT", {**PATCHES, **BODY}, "eager"), SMALL)
     yield Foreign("ViT, float32", "image", lambda: image_classifier("ViT", {**PATCHES, **BODY}), SMALL, single=True)

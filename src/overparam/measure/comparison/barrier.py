@@ -13,8 +13,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from overparam.measure.problem.examples import INTEGERS, fitting
 from overparam.measure.problem.opening import opened
 from overparam.measure.problem.problem import any_loss
-from overparam.measure.problem.refusals import in_words, refuse_non_finite
-from overparam.models.borrowed import borrowed, tensor_of, unwrapped
+from overparam.measure.problem.refusals import refuse_non_finite
+from overparam.models.borrowed import borrowed, in_words, tensor_of, unwrapped
 from overparam.models.losses import LossName
 from overparam.models.risk import CHUNK, risk_of
 from overparam.models.slots import Slots
@@ -83,9 +83,7 @@ def loss_barrier(
         alphas = torch.linspace(0.0, 1.0, points, dtype=torch.float64, device="cpu")
         with path.at(0.0):
             _refuse_data(net, x, y, statistics)
-            names = [name for name, _ in net.named_parameters()]
-            with opened(net, any_loss, (x[:FIRST], y[:FIRST]), params=names, unused="hold", gradients=False):
-                pass  # what the path is of must be a function
+            _refuse_no_function(net, x[:FIRST], y[:FIRST])
         risks = []
         for alpha in alphas.tolist():
             with path.at(alpha):
@@ -112,7 +110,7 @@ class Path:
     def of(cls, net: nn.Module, a: Endpoint, b: Endpoint) -> "Path":
         slots = Slots.of(net)
         names = {id(place.tensor): place.name for place in slots.places}
-        like = {name: value for name, value in net.state_dict(keep_vars=True).items() if isinstance(value, Tensor)}
+        like = {name: value for name, value in net.state_dict(keep_vars=True).items() if id(value) in names}
         start, end = _state(like, a, "a"), _state(like, b, "b")
         _refuse_non_finite(net, start, end)
         # Of two names of one tensor the last counts, as when a state is loaded.
@@ -133,6 +131,14 @@ class Path:
         tensors = {**self.own, **_between(self.start, self.end, alpha)}
         with self.slots.filled({name: value.clone() for name, value in tensors.items()}):
             yield
+
+
+def _refuse_no_function(net: nn.Module, x: Tensor, y: Tensor) -> None:
+    """What the path is of must be a function of each example, as for every measure."""
+    named = dict(net.named_parameters())
+    if len({value.dtype for value in named.values()}) == 1:  # of several precisions risks are taken all the same
+        with opened(net, any_loss, (x, y), params=[*named], unused="hold", gradients=False):
+            pass
 
 
 def _outputs(net: nn.Module, x: Tensor) -> Tensor:

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from overparam.measure.problem.opening import opened
-from overparam.measure.problem.padding import padding_rows, without_padding
+from overparam.measure.problem.padding import padding_rows
 from overparam.measure.problem.problem import any_loss
 from overparam.models.borrowed import borrowed, unwrapped
 from overparam.models.reach import Unused
-from overparam.models.taylor.derivative import Named, derivative_along
+from overparam.models.taylor.derivative import Named, backward_along, derivative_along
 
 
 def linearize(model: nn.Module, x: Tensor, *, unused: Unused = "refuse") -> Callable[[Named | nn.Module], Tensor]:
@@ -46,7 +46,9 @@ def linearize(model: nn.Module, x: Tensor, *, unused: Unused = "refuse") -> Call
         theta0 = {name: everything[name].clone() for name, _ in inside.named_parameters()}
         ignored = inside.state_dict().keys() | {name for name, _ in inside.named_parameters(remove_duplicate=False)}
         ignored = (ignored | problem.fixed.keys()) - theta0.keys()
-        base, fixed_rows = problem.outputs(theta0, given), padding_rows(problem)
+        base = problem.outputs(theta0, given)
+        # Forward derivatives see rows at `padding_idx`, to which PyTorch gives no gradient.
+        along = backward_along if padding_rows(problem) else derivative_along
 
     def function(theta: Named) -> Tensor:
         buffers = {name: value.clone() for name, value in problem.fixed.items() if name not in theta}
@@ -56,8 +58,7 @@ def linearize(model: nn.Module, x: Tensor, *, unused: Unused = "refuse") -> Call
         differentiable = torch.is_grad_enabled()
         # Leaving inference mode turns gradients on, so that they are set after it.
         with borrowed(model), torch.set_grad_enabled(differentiable):
-            change = without_padding(_change(theta, theta0, ignored), fixed_rows)
-            _, slope = derivative_along(function, theta0, change)
+            _, slope = along(function, theta0, _change(theta, theta0, ignored))
             return base + slope
 
     return taylor

@@ -10,10 +10,12 @@ from torch.autograd.graph import disable_saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 
 from overparam.measure.problem.problem import Problem
+from overparam.models.borrowed import NO_HOOKS
 from overparam.models.reach import nodes
 
-NO_HOOKS = "the model saves activations by hooks; turn gradient checkpointing and offloading off to measure it"
 EMBEDDINGS = (F.embedding, F.embedding_bag)
+SCALING = ("scale_grad_by_freq", "max_norm")
+FALSE = ("CppNode", "FakeQuantize")  # nodes whose gradient need not be the derivative
 TO_PYTHON = (Tensor.item, Tensor.tolist, Tensor.__float__, Tensor.numpy, Tensor.register_hook)
 
 
@@ -39,12 +41,15 @@ class Watched(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        depends = _depends(args) or _depends(tuple(kwargs.values()))  # before, as `detach_` changes its argument
         found = func(*args, **kwargs)
+        real = isinstance(found, Tensor) and found.is_floating_point()
         if isinstance(found, Tensor) and found.requires_grad:
             self.eps = max(self.eps, torch.finfo(found.dtype).eps)
-            self.hides |= func in EMBEDDINGS and bool(kwargs.get("scale_grad_by_freq"))
-        elif func in TO_PYTHON or (isinstance(found, Tensor) and found.is_floating_point()):
-            self.hides |= _depends(args) or _depends(tuple(kwargs.values()))
+            self.hides |= func in EMBEDDINGS and any(kwargs.get(name) for name in SCALING)
+            self.hides |= depends and not torch.is_grad_enabled()
+        elif func in TO_PYTHON or real:
+            self.hides |= depends
         return found
 
     def __enter__(self) -> "Watched":
@@ -68,5 +73,6 @@ def watched(problem: Problem, leaves: dict[str, Tensor], x: Tensor) -> tuple[Ten
     """
     with disable_saved_tensors_hooks(NO_HOOKS), Watched() as seen:
         outputs = problem.outputs(leaves, x)
-    own = any(hasattr(node, "_forward_cls") or "CppNode" in type(node).__name__ for node in nodes([outputs.grad_fn]))
+    kinds = [type(node) for node in nodes([outputs.grad_fn])]
+    own = any(hasattr(kind, "_forward_cls") or any(each in kind.__name__ for each in FALSE) for kind in kinds)
     return outputs, max(seen.eps, torch.finfo(outputs.dtype).eps), seen.hides or own

@@ -18,18 +18,17 @@ from overparam.foundations.allocator import freed_memory_kept
 from overparam.measure.problem.arithmetic import watched
 from overparam.measure.problem.examples import Data as Data
 from overparam.measure.problem.examples import cast, chunks_of, fitting
-from overparam.measure.problem.gradient_check import refuse_false_gradient
+from overparam.measure.problem.gradient_check import refuse_false_gradient, refuse_false_loss
 from overparam.measure.problem.problem import CHUNK, HALF, Loss, Problem, ordered
 from overparam.measure.problem.refusals import (
-    in_words,
     near,
     refuse_non_finite,
     refuse_parameters,
     refuse_unmeasurable,
 )
-from overparam.models.borrowed import borrowed
+from overparam.models.borrowed import borrowed, in_words
 from overparam.models.functional import Layout, chosen_parameters
-from overparam.models.reach import Unused, refuse_unknown_rule, used
+from overparam.models.reach import Unused, refuse_other_references, refuse_unknown_rule, used
 from overparam.models.slots import Slots
 from overparam.models.traces import attributes_of, forget
 
@@ -71,10 +70,12 @@ def opened(
         everything = {**dict(inside.named_buffers()), **own}
         brought = {name: cast(value.detach(), dtype) for name, value in everything.items()}
         layout, theta, fixed = _split(brought, names)
-        fit = partial(cast, dtype=dtype) if dtype else fitting(everything.values(), theta.dtype)
+        fit = partial(cast, dtype=dtype) if dtype else fitting(own.values(), theta.dtype)
         chunks = tuple(chunks_of(data, theta.device, fit, chunk, labels=isinstance(loss, str)))
         problem = Problem(inside, Slots.of(inside), loss, chunks, layout, theta, fixed)
         problem = _laid_out(_measurable(problem, unused, elsewhere))
+        if gradients:
+            refuse_false_loss(problem)
         if gradients and problem.hides:
             refuse_false_gradient(problem)
         yield problem
@@ -88,18 +89,18 @@ def _split(tensors: dict[str, Tensor], names: Sequence[str]) -> tuple[Layout, Te
 
 
 def _measurable(problem: Problem, unused: Unused, elsewhere: Iterable[Tensor]) -> Problem:
-    """What is to be known of the model: whether it writes or keeps, how it rounds, which parameters act.
+    """What is to be known of the model: what it keeps, how it rounds, which parameters act.
 
     Nearly always the first examples use all parameters; else the others are looked at, and those `elsewhere`.
     """
-    (x, y), rest = problem.chunks[0], problem.chunks[1:]
-    given, leaves, before = x.clone(), problem.leaves(), attributes_of(problem.model)
+    (x, _), rest = problem.chunks[0], problem.chunks[1:]
+    leaves, before, theta = problem.leaves(), attributes_of(problem.model), problem.theta.clone()
+    outputs = problem.values(x)
+    _refuse_writing(problem, theta)
+    problem = replace(problem, kept=before if forget(before) else ())
     with in_words(x):
-        outputs = problem.values(x)
-        if not torch.equal(x, given):
-            problem = replace(problem, writes=True, chunks=((given, y), *rest))
-        problem = replace(problem, kept=before if forget(before) else ())
-        again, eps, hides = watched(problem, leaves, given)
+        again, eps, hides = watched(problem, leaves, x)
+    refuse_other_references(again, {place.name: place.tensor for place in problem.slots.places})
     problem = replace(problem, eps=eps, hides=hides)
     refuse_unmeasurable(problem, outputs, again.detach())
     more = (problem.outputs(leaves, x) for x in chain((x for x, _ in rest), elsewhere))
@@ -108,6 +109,17 @@ def _measurable(problem: Problem, unused: Unused, elsewhere: Iterable[Tensor]) -
         return problem
     layout, theta, held = _split(problem.parts(), names)
     return replace(problem, layout=layout, theta=theta, fixed={**problem.fixed, **held})
+
+
+def _refuse_writing(problem: Problem, theta: Tensor) -> None:
+    """A forward pass that has moved θ would be measured at another point in every pass."""
+    if not torch.equal(problem.theta, theta):
+        parts = zip(problem.layout.split(theta).items(), problem.layout.split(problem.theta).values(), strict=True)
+        name = next(name for (name, before), after in parts if not torch.equal(before, after))
+        raise ValueError(
+            f"`forward` writes into {name} (Embedding with max_norm, weights clipped in place): the loss is of "
+            "other weights than those that the model has; compute what it needs without changing its parameters"
+        )
 
 
 def _laid_out(problem: Problem) -> Problem:
@@ -121,6 +133,6 @@ def _laid_out(problem: Problem) -> Problem:
     faster = replace(problem, order=order, chunks=chunks)
     try:
         found = faster.values(ordered(x, order))
-    except RuntimeError:
+    except (RuntimeError, ValueError):
         return problem
     return faster if near(found, problem.values(x), problem.eps) else problem

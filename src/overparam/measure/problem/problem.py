@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from overparam.measure.problem.examples import Batch as Batch
 from overparam.measure.problem.examples import Data as Data
-from overparam.models.borrowed import tensor_of
+from overparam.models.borrowed import in_words, tensor_of
 from overparam.models.functional import Layout
 from overparam.models.losses import LossName, correct_predictions, per_example
 from overparam.models.slots import Slots
@@ -32,10 +32,9 @@ HALF = (torch.float16, torch.bfloat16)
 class Problem:
     """`L(θ) = (1/N) Σ ℓ(f_θ(x_i), y_i)` for the chosen parameters θ, flat and in order; the others stay fixed.
 
-    `slots` are the places of the model's tensors; `writes` says that a forward pass writes into its input; `kept` are
-    its attributes, if a pass keeps something there for the next. `eps` is the machine ε of the coarsest arithmetic
-    between weights and outputs; `hides` says that `forward` cuts a dependence off from its gradient, or has an autograd
-    function of its own.
+    `slots` are the places of the model's tensors; `kept` are its attributes, if a pass keeps something there for the
+    next. `eps` is the machine ε of the coarsest arithmetic between weights and outputs; `hides` says that `forward`
+    cuts a dependence off from its gradient, or has an autograd function of its own.
     """
 
     model: nn.Module
@@ -46,7 +45,6 @@ class Problem:
     theta: Tensor
     fixed: dict[str, Tensor] = field(repr=False)
     order: torch.memory_format = torch.contiguous_format
-    writes: bool = False
     eps: float = 0.0
     hides: bool = False
     kept: tuple[Attributes, ...] = ()
@@ -67,11 +65,11 @@ class Problem:
         """`f_θ(x)` with θ given by name.
 
         Raises:
-            ValueError: the model returns no tensor.
+            ValueError: the model fails on x, or returns no tensor.
         """
-        x = x.clone() if self.writes else x.detach()  # the model may ask x for a gradient
+        x = x.detach().clone()  # the model may write into it
         try:
-            with self.slots.filled({**self.fixed, **parts}):
+            with in_words(x), self.slots.filled({**self.fixed, **parts}):
                 return tensor_of(self.model(x))
         finally:
             forget(self.kept)

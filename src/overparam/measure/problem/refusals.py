@@ -1,24 +1,17 @@
 """What cannot be measured, said before anything is."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from overparam.measure.problem.arithmetic import NO_HOOKS
 from overparam.measure.problem.problem import Problem
 
-BYTES = (torch.uint8, torch.bool)  # images as they are stored
 FEW = 4  # examples whose outputs are compared alone and among the others
 ALONE = "there is no mean over examples to measure; allowed: models that treat each example on its own in eval mode"
 
 
-def refuse_parameters(
-    parameters: Mapping[str, Tensor],
-    dtype: torch.dtype | None,
-    remedy: str = "bring them to one, as model.float() does; top_eigenvalues also takes dtype=…",
-) -> None:
+def refuse_parameters(parameters: Mapping[str, Tensor], dtype: torch.dtype | None) -> None:
     """Complex parameters, and several precisions at once."""
     for name, value in parameters.items():
         if not value.is_floating_point():
@@ -27,7 +20,10 @@ def refuse_parameters(
             )
     precisions = sorted({str(value.dtype).removeprefix("torch.") for value in parameters.values()})
     if dtype is None and len(precisions) > 1:
-        raise ValueError(f"the parameters are {' and '.join(precisions)}; {remedy}")
+        raise ValueError(
+            f"the parameters are {' and '.join(precisions)}; bring them to one, as model.float() does; top_eigenvalues "
+            "also takes dtype=…"
+        )
 
 
 def refuse_non_finite(tensors: Mapping[str, Tensor]) -> None:
@@ -37,26 +33,6 @@ def refuse_non_finite(tensors: Mapping[str, Tensor]) -> None:
         if not bool(value.isfinite().all()):
             count = int((~value.isfinite()).sum())
             raise ValueError(f"{name} holds {count} values that are not finite; measure a model whose weights are")
-
-
-@contextmanager
-def in_words(x: Tensor) -> Iterator[None]:
-    """Whatever a model of a caller's own raises on inputs x, as a sentence.
-
-    Raises:
-        ValueError: it fails.
-    """
-    try:
-        yield
-    except (ValueError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:
-        said = (str(error).splitlines() or [""])[0]
-        if said == NO_HOOKS:
-            raise ValueError(NO_HOOKS) from None
-        remedy = "; bring the inputs to real numbers first, for instance x.float() / 255" if x.dtype in BYTES else ""
-        what = f"the model fails on inputs {x.dtype} of shape {tuple(x.shape)}{remedy}"
-        raise ValueError(f"{what}: {type(error).__name__}: {said}") from error
 
 
 def refuse_non_finite_outputs(problem: Problem, outputs: Tensor) -> None:
@@ -98,13 +74,17 @@ def refuse_unmeasurable(problem: Problem, outputs: Tensor, again: Tensor) -> Non
 
 def _first_losses(problem: Problem, outputs: Tensor, y: Tensor) -> Tensor:
     try:
-        return problem.losses(outputs, y)
+        losses = problem.losses(outputs, y)
+        again = losses if isinstance(problem.loss, str) else problem.losses(outputs, y)
     except ValueError:
         raise
     except Exception as error:  # a loss of the caller's own
         shapes = f"outputs {outputs.dtype} of shape {tuple(outputs.shape)} and targets {y.dtype} of {tuple(y.shape)}"
         said = (str(error).splitlines() or [""])[0]
         raise ValueError(f"the loss fails on {shapes}: {type(error).__name__}: {said}") from error
+    if not torch.equal(losses.nan_to_num(), again.nan_to_num()):
+        raise ValueError("the loss gives other values for the same outputs and targets: it draws random numbers")
+    return losses
 
 
 def _refuse_labels(problem: Problem, outputs: Tensor) -> None:
@@ -130,10 +110,10 @@ def _refuse_coupled(problem: Problem, outputs: Tensor) -> None:
     x = problem.chunks[0][0]
     try:
         alone = torch.cat([problem.values(x[i : i + 1]) for i in range(min(FEW, len(x)))])
-    except ValueError as error:  # so PyTorch's batch norm without running statistics
-        raise ValueError(f"the model cannot be run on one example ({error}): {ALONE}") from None
-    except (RuntimeError, IndexError):  # a shape that only a batch has
-        alone = problem.values(x[:2])
+    except ValueError as error:
+        if error.__cause__ is None:  # so PyTorch's batch norm without running statistics
+            raise ValueError(f"the model cannot be run on one example ({error}): {ALONE}") from None
+        alone = problem.values(x[:2])  # a shape that only a batch has
     if alone.shape != outputs[: len(alone)].shape:
         return  # not one row per example: a loss of the caller's own makes of them what it likes
     refuse_coupled(alone, outputs[: len(alone)], ALONE, problem.eps)

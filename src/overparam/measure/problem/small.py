@@ -1,6 +1,6 @@
 """A few examples of a problem, on which a derivative that autograd gives is held against central differences."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -41,27 +41,33 @@ class Small:
     def contradiction(
         self, claimed: Tensor, difference: Callable[[float], Tensor], size_of_terms: Callable[[], float]
     ) -> float | None:
-        """By how much of its size a claimed derivative differs from what differences show; `None` if none can tell.
-
-        It is right, 0, if one difference agrees with it. If two differences of steps a factor apart do not agree with
-        each other, rounding or a kink lies between, and nothing can be said. `size_of_terms` is that of what is
-        subtracted, which rounds by `eps`.
-        """
+        """`contradiction` by steps in the weights that suit their arithmetic."""
         scale = 1.0 + _norm(self.problem.theta)
-        found: list[tuple[Tensor, float, float]] = []
-        for relative in STEPS if self.eps < 1e-12 else COARSE_STEPS:
-            h = relative * scale
-            shown = difference(h)
-            size = max(_norm(shown), _norm(claimed), torch.finfo(claimed.dtype).tiny)
-            apart = _norm(shown - claimed)
-            if apart <= WRONG * size:
-                return 0.0
-            apart = max(0.0, apart - ROUNDING * self.eps * size_of_terms() / h)
-            if apart <= WRONG * size:
-                return None
-            found.append((shown, apart, apart / size))
-        (one, apart, share), (other, _, again) = found
-        return min(share, again) if _norm(one - other) <= apart / 4.0 else None
+        steps = [relative * scale for relative in (STEPS if self.eps < 1e-12 else COARSE_STEPS)]
+        return contradiction(claimed, difference, steps, lambda: self.eps * size_of_terms())
+
+
+def contradiction(
+    claimed: Tensor, difference: Callable[[float], Tensor], steps: Sequence[float], rounding: Callable[[], float]
+) -> float | None:
+    """By how much of its size a claimed derivative differs from what differences show; `None` if none can tell.
+
+    It is right, 0, if one difference agrees with it. If two differences of steps a factor apart do not agree with each
+    other, rounding or a kink lies between, and nothing can be said. `rounding` is that of what is subtracted.
+    """
+    found: list[tuple[Tensor, float, float]] = []
+    for h in steps:
+        shown = difference(h)
+        size = max(_norm(shown), _norm(claimed), torch.finfo(claimed.dtype).tiny)
+        apart = _norm(shown - claimed)
+        if apart <= WRONG * size:
+            return 0.0
+        apart = max(0.0, apart - ROUNDING * rounding() / h)
+        if apart <= WRONG * size:
+            return None
+        found.append((shown, apart, apart / size))
+    (one, apart, share), (other, _, again) = found
+    return min(share, again) if _norm(one - other) <= apart / 4.0 else None
 
 
 def small(problem: Problem) -> Small:

@@ -57,7 +57,7 @@ def gram_pairs(problem: Problem, curvature: Curvature, k: int) -> tuple[Tensor, 
     """
     try:
         rows = gram_rows(problem, curvature).cpu().double()
-    except (RuntimeError, NotImplementedError):
+    except (RuntimeError, NotImplementedError, ValueError):
         return None
     if not bool(rows.sum().isfinite()):
         raise ValueError(NOT_FINITE)

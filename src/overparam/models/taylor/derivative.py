@@ -28,11 +28,12 @@ def derivative_along(function: Function, theta0: Named, change: Named) -> tuple[
     try:
         found: tuple[Tensor, Tensor] = torch.func.jvp(function, (dict(theta0),), (dict(change),))  # type: ignore[assignment]
     except (NotImplementedError, RuntimeError):  # if the cause is another one, the second way raises it again
-        return _in_words(function, theta0, change)
+        return backward_along(function, theta0, change)
     return found
 
 
-def _in_words(function: Function, theta0: Named, change: Named) -> tuple[Tensor, Tensor]:
+def backward_along(function: Function, theta0: Named, change: Named) -> tuple[Tensor, Tensor]:
+    """The same by reverse mode alone, with words for what it lacks."""
     try:
         return twice_backward(function, theta0, change)
     except (NotImplementedError, RuntimeError) as error:

@@ -60,7 +60,7 @@ def planned(network: Network) -> Network:
         batched = _at_once(outputs, uses)
         if not batched:
             next(one_by_one(outputs, [use.tap for use in uses]))
-    except RuntimeError:  # a model that takes gradients or transforms of its own inside
+    except (RuntimeError, ValueError):  # a model that takes gradients or transforms of its own inside
         return network.without(network.trainable)
     refuse_coupled(plain, again.detach()[:2], COUPLED, network.problem.eps)
     if names != tuple(use.names for use in others):
