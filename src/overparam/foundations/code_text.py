@@ -43,6 +43,8 @@ def _parts(function: Any, above: tuple[object, ...]) -> Iterator[str]:
     elif isinstance(call := inspect.getattr_static(type(function), "__call__", None), FunctionType):
         yield from _parts(call, above)
         yield from _carried("attribute", _attributes(function), above)
+    elif hasattr(function, "__wrapped__"):  # as by functools.lru_cache
+        yield from _parts(function.__wrapped__, above)
     else:  # a class, or a function of an extension
         yield f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__qualname__)}"
 

@@ -15,12 +15,10 @@ def chunks_of(
 ) -> Iterator[Batch]:
     """Copies of the data in chunks of at most `size`, in the precision that `fit` brings them to, labels as int64.
 
-    A loader's draws move no global generator. Where targets can only be `labels`, booleans are the classes 0 and 1.
+    Where targets can only be `labels`, booleans are the classes 0 and 1.
     """
     count = 0
-    with torch.random.fork_rng(devices=[]):
-        batches = list(_batches(data))
-    for x, y in batches:
+    for x, y in list(_batches(data)):
         if x.ndim == 0 or y.ndim == 0:
             shapes = f"{tuple(x.shape)} and {tuple(y.shape)}"
             raise ValueError(f"data: x and y have the shapes {shapes}; allowed: examples along the first axis")

@@ -10,7 +10,7 @@ KINDS = (nn.Embedding, nn.EmbeddingBag)
 def padding_rows(problem: Problem) -> dict[str, int]:
     """The row at `padding_idx` of each parameter that is an embedding's weight.
 
-    Outputs depend on it, but no gradient reaches it: derivatives count it as fixed.
+    Outputs depend on it, but no gradient reaches it through the lookup.
     """
     names = {id(place.tensor): place.name for place in problem.slots.places}
     modules = [module for module in problem.model.modules() if isinstance(module, KINDS)]

@@ -39,7 +39,7 @@ def refuse_wrong_products(problem: Problem, product_of: Callable[[Problem], Prod
     if wrong:
         raise ValueError(
             f"the second derivative of the model is wrong: a product differs by {wrong:.1e} of its size from a "
-            "difference of gradients. The backward pass of some operation hides how it depends on its input (an "
+            "difference. The backward pass of some operation hides how it depends on its input (an "
             "autograd function of your own?); write the operation in plain PyTorch"
         )
 
