@@ -14,6 +14,9 @@ from hypothesis import settings
 
 torch.set_num_threads(1)
 
+# The networks of other libraries are imported where these are: by test_foreign.py, and by hand.
+collect_ignore_glob = ["support/foreign/*"]
+
 # The gate sees the same examples every time; `pytest --hypothesis-profile=explore` looks for new ones.
 settings.register_profile("overparam", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None, print_blob=True, max_examples=500)

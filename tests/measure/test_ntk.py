@@ -134,7 +134,7 @@ X = torch.arange(12.0).reshape(4, 3) / 10
         (
             nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3, track_running_stats=False)).eval(),
             {},
-            "cannot be run on one example",
+            "others in its batch",
         ),
         (Drawn(), {}, "draws random numbers"),
         (with_nan(), {}, "weight holds 1 values that are not finite"),

@@ -156,12 +156,12 @@ def test_examples_that_change_with_the_others_are_refused(
     forward: Callable[[Layers, Tensor], Tensor], x: Tensor
 ) -> None:
     with pytest.raises(ValueError, match="others in its batch"):
-        empirical_ntk(Layers(forward), x)
+        empirical_ntk(Layers(forward), x, unused="hold")
 
 
 def test_one_example_against_others_is_checked_on_the_others() -> None:
     with pytest.raises(ValueError, match="others in its batch"):
-        empirical_ntk(Layers(centred), X[:1], X)
+        empirical_ntk(Layers(centred), X[:1], X, unused="hold")
 
 
 def checkpointed(m: Layers, x: Tensor) -> Tensor:

@@ -16,7 +16,12 @@ from tests.support.foreign.network import F64, Foreign, in_eval, plain_kernels, 
 
 DENSE = 250  # parameters up to which the Hessian is formed
 STEP = 1e-4  # of differences, where an operation has no second derivative
-STEPS = (1e-2, 1e-3, 1e-4, 1e-5)  # of checks: kinks lie within the long ones, float32 rounds too much for the short ones
+STEPS = (
+    1e-2,
+    1e-3,
+    1e-4,
+    1e-5,
+)  # of checks: kinks lie within the long ones, float32 rounds too much for the short ones
 FALSE = 1e-4  # the share by which a false second derivative differs: that of PyTorch's weight_norm does by 1e-2
 ROUNDED = 0.05  # the same where the network rounds to float32, whatever it is in
 EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)

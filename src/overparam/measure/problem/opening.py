@@ -5,8 +5,8 @@ function (`refuse_unmeasurable`); a gradient reaches every parameter that is mea
 the outputs (`refuse_false_gradient`); a layout that is only faster gives the same outputs (`_laid_out`).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -45,13 +45,15 @@ def opened(
     chunk: int = CHUNK,
     gradients: bool = True,
     elsewhere: Iterable[Tensor] = (),
+    kernel: bool = False,
 ) -> Iterator[Problem]:
     """The problem of a model, with the model in eval mode meanwhile, gradients on and products in full precision.
 
     `unused` says what becomes of chosen parameters that no output depends on: they are refused, or held where they are.
     `dtype` computes in another precision; half precision is computed in float32 unless it is asked for. Inputs in a
     precision that the model has not are brought to that of its weights. `gradients` says that the measure takes them.
-    Parameters that only inputs `elsewhere` use are used.
+    Parameters that only inputs `elsewhere` use are used. A `kernel` tries its examples alone itself, and is faster
+    where the system takes memory back.
 
     Raises:
         ValueError: the data is empty or can be read only once, labels do not fit, the loss is unknown or gives no
@@ -61,7 +63,7 @@ def opened(
     if isinstance(loss, str) and loss not in ("cross_entropy", "mse"):
         raise ValueError(f'unknown loss "{loss}"; allowed: "cross_entropy", "mse", or a callable (outputs, targets)')
     refuse_unknown_rule(unused)
-    with borrowed(model) as inside, freed_memory_kept():
+    with borrowed(model) as inside, nullcontext() if kernel else freed_memory_kept():
         own = dict(inside.named_parameters())
         names = chosen_parameters(own, params)
         refuse_parameters({name: own[name] for name in names}, dtype)
@@ -73,7 +75,8 @@ def opened(
         fit = partial(cast, dtype=dtype) if dtype else fitting(own.values(), theta.dtype)
         chunks = tuple(chunks_of(data, theta.device, fit, chunk, labels=isinstance(loss, str)))
         problem = Problem(inside, Slots.of(inside), loss, chunks, layout, theta, fixed)
-        problem = _laid_out(_measurable(problem, unused, elsewhere))
+        problem = _measurable(problem, unused, elsewhere, alone=not kernel)
+        problem = problem if kernel else _laid_out(problem)
         if gradients:
             refuse_false_loss(problem)
         if gradients and problem.hides:
@@ -88,21 +91,22 @@ def _split(tensors: dict[str, Tensor], names: Sequence[str]) -> tuple[Layout, Te
     return layout, Layout.join(tensors[name] for name in names), fixed
 
 
-def _measurable(problem: Problem, unused: Unused, elsewhere: Iterable[Tensor]) -> Problem:
+def _measurable(problem: Problem, unused: Unused, elsewhere: Iterable[Tensor], alone: bool) -> Problem:
     """What is to be known of the model: what it keeps, how it rounds, which parameters act.
 
     Nearly always the first examples use all parameters; else the others are looked at, and those `elsewhere`.
     """
     (x, _), rest = problem.chunks[0], problem.chunks[1:]
-    leaves, before, theta = problem.leaves(), attributes_of(problem.model), problem.theta.clone()
+    leaves = {name: part.detach().requires_grad_() for name, part in problem.parts().items()}
+    before, sums = attributes_of(problem.model), _sums(problem)
     outputs = problem.values(x)
-    _refuse_writing(problem, theta)
+    _refuse_writing(sums, _sums(problem))
     problem = replace(problem, kept=before if forget(before) else ())
     with in_words(x):
         again, eps, hides = watched(problem, leaves, x)
     refuse_other_references(again, {place.name: place.tensor for place in problem.slots.places})
     problem = replace(problem, eps=eps, hides=hides)
-    refuse_unmeasurable(problem, outputs, again.detach())
+    refuse_unmeasurable(problem, outputs, again.detach(), alone)
     more = (problem.outputs(leaves, x) for x in chain((x for x, _ in rest), elsewhere))
     names = used(chain([again], more), leaves, unused)
     if len(names) == len(leaves):
@@ -111,13 +115,17 @@ def _measurable(problem: Problem, unused: Unused, elsewhere: Iterable[Tensor]) -
     return replace(problem, layout=layout, theta=theta, fixed={**problem.fixed, **held})
 
 
-def _refuse_writing(problem: Problem, theta: Tensor) -> None:
+def _sums(problem: Problem) -> dict[str, float]:
+    """Of each part of θ: what tells whether one was written, for one reading."""
+    return {name: float(part.sum()) for name, part in problem.parts().items()}
+
+
+def _refuse_writing(before: Mapping[str, float], after: Mapping[str, float]) -> None:
     """A forward pass that has moved θ would be measured at another point in every pass."""
-    if not torch.equal(problem.theta, theta):
-        parts = zip(problem.layout.split(theta).items(), problem.layout.split(problem.theta).values(), strict=True)
-        name = next(name for (name, before), after in parts if not torch.equal(before, after))
+    written = [name for name, value in before.items() if value != after[name]]
+    if written:
         raise ValueError(
-            f"`forward` writes into {name} (Embedding with max_norm, weights clipped in place): the loss is of "
+            f"`forward` writes into {written[0]} (Embedding with max_norm, weights clipped in place): the loss is of "
             "other weights than those that the model has; compute what it needs without changing its parameters"
         )
 

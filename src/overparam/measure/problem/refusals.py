@@ -45,7 +45,7 @@ def refuse_non_finite_outputs(problem: Problem, outputs: Tensor) -> None:
         raise ValueError(f"the outputs are not finite on {count} of the first {len(outputs)} examples{cause}")
 
 
-def refuse_unmeasurable(problem: Problem, outputs: Tensor, again: Tensor) -> None:
+def refuse_unmeasurable(problem: Problem, outputs: Tensor, again: Tensor, alone: bool) -> None:
     """Labels that do not fit, losses that are not finite, a model that is random or mixes examples.
 
     `outputs` are those of the first chunk without a gradient, `again` those with one. They must be of one function, as
@@ -69,7 +69,8 @@ def refuse_unmeasurable(problem: Problem, outputs: Tensor, again: Tensor) -> Non
                 "the outputs with gradients are not those without them: the model asks torch.is_grad_enabled() or "
                 "requires_grad what to compute, so that its gradient is of another function than its loss"
             )
-    _refuse_coupled(problem, outputs)
+    if alone:
+        _refuse_coupled(problem, outputs)
 
 
 def _first_losses(problem: Problem, outputs: Tensor, y: Tensor) -> Tensor:

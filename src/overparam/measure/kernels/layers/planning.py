@@ -33,10 +33,9 @@ def differentiated(
     sample = _two_examples(x1, x2)
     data = (sample, torch.zeros(len(sample), device=sample.device))
     others = (piece for x in (x1, x2) if x is not None for piece in torch.split(x, CHUNK))
-    with opened(model, any_loss, data, unused=unused, elsewhere=others) as problem:
-        problem = replace(problem, order=torch.contiguous_format)
+    with opened(model, any_loss, data, unused=unused, elsewhere=others, kernel=True) as problem:
         parts = {name: part.clone() for name, part in problem.parts().items()}
-        yield planned(Network(problem, parts, problem.chunks[0][0].contiguous()))
+        yield planned(Network(problem, parts, problem.chunks[0][0]))
 
 
 def _two_examples(x1: Tensor, x2: Tensor | None) -> Tensor:
