@@ -48,7 +48,9 @@ MEASURES: dict[str, Callable[[nn.Module, Tensor, Tensor], Any]] = {
     "barrier": lambda m, x, y: loss_barrier(m, m.state_dict(), m.state_dict(), (x, y), points=3),
 }
 SECOND_ORDER = ("eigenvalues", "ggn", "trace", "frobenius", "density")
-measured = pytest.mark.parametrize("measure", MEASURES.values(), ids=MEASURES)
+# A report is all the others twice: what it does with a network they do too, and it takes as long as all of them.
+CASES = [pytest.param(each, id=name, marks=[pytest.mark.slow] * (name == "report")) for name, each in MEASURES.items()]
+measured = pytest.mark.parametrize("measure", CASES)
 
 
 def reference(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
