@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -52,6 +53,8 @@ def test_risk_weighs_a_ragged_chunk_by_its_size(count: int) -> None:
     assert found.loss == pytest.approx(float(F.cross_entropy(logits.double(), y)), rel=1e-5)
     assert found.accuracy == int((logits.argmax(1) == y).sum()) / count
     assert found.count == count
+    assert found.bits is not None
+    assert np.unpackbits(found.bits, count=count).tolist() == (logits.argmax(1) == y).tolist()
 
 
 def test_risk_evaluates_in_eval_mode_and_puts_the_mode_back() -> None:

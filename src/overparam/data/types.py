@@ -131,6 +131,11 @@ class Examples:
     num_classes: int
     input_shape: tuple[int, ...]
 
+    @cached_property
+    def test_digest(self) -> str:
+        """Digest of the test examples as a network gets them: runs that share it were tested on the same ones."""
+        return digest_arrays({"x": self.test.x, "y": self.test.y})
+
     @property
     def sizes(self) -> Sizes:
         return Sizes(len(self.train.y), len(self.val.y), len(self.test.y), self.input_shape, self.num_classes)

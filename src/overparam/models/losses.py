@@ -51,10 +51,15 @@ def batch_mean(loss: LossName, outputs: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(outputs, labels) if loss == "cross_entropy" else mse_per_example(outputs, labels).mean()
 
 
-def correct_predictions(outputs: Tensor, labels: Tensor) -> int:
-    """How many rows of outputs (N, C) have their maximum at the label; a row that holds NaN has none.
+def correctly_predicted(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Which rows of outputs (N, C) have their maximum at the label, shape (N,); a row that holds NaN has none.
 
-    >>> correct_predictions(torch.tensor([[2.0, 1.0], [torch.nan, torch.nan]]), torch.tensor([0, 0]))
-    1
+    >>> correctly_predicted(torch.tensor([[2.0, 1.0], [torch.nan, torch.nan]]), torch.tensor([0, 0])).tolist()
+    [True, False]
     """
-    return int(((outputs.argmax(1) == labels) & ~outputs.isnan().any(1)).sum())
+    return (outputs.argmax(1) == labels) & ~outputs.isnan().any(1)
+
+
+def correct_predictions(outputs: Tensor, labels: Tensor) -> int:
+    """How many they are."""
+    return int(correctly_predicted(outputs, labels).sum())

@@ -1,23 +1,35 @@
 """Mean loss and accuracy of a model on a data set, in eval mode."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from overparam.models.losses import LossName, correct_predictions, per_example
+from overparam.models.losses import LossName, correctly_predicted, per_example
 
 CHUNK = 1000  # examples per forward pass: large enough for full speed, small enough for any laptop
 
 
 @dataclass(frozen=True)
 class Risk:
-    """Mean per-example loss and share of correct predictions over `count` examples."""
+    """Mean per-example loss and share of correct predictions over `count` examples; `correct` (N,) says which are."""
 
     loss: float
     accuracy: float
     count: int
+    correct: Tensor | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def bits(self) -> NDArray[np.uint8] | None:
+        """Which predictions are correct, eight to a byte, the first in the highest bit; the last byte ends in zeros.
+
+        >>> Risk(0.5, 2 / 3, 3, torch.tensor([True, False, True])).bits
+        array([160], dtype=uint8)
+        """
+        return None if self.correct is None else np.packbits(self.correct.cpu().numpy())
 
 
 @torch.no_grad()
@@ -47,9 +59,10 @@ def risk_of(outputs_of: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, loss: 
     """
     if len(x) == 0:
         raise ValueError("risk of an empty data set is not defined; give at least one example")
-    total_loss, correct = 0.0, 0
+    total_loss, parts = 0.0, []
     for start in range(0, len(x), CHUNK):
         outputs, labels = outputs_of(x[start : start + CHUNK]), y[start : start + CHUNK]
         total_loss += per_example(loss, outputs, labels).double().sum().item()
-        correct += correct_predictions(outputs, labels)
-    return Risk(total_loss / len(x), correct / len(x), len(x))
+        parts.append(correctly_predicted(outputs, labels))
+    correct = torch.cat(parts)
+    return Risk(total_loss / len(x), int(correct.sum()) / len(x), len(x), correct)
