@@ -5,11 +5,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from overparam.data.load import prepare
 from overparam.foundations.torch_generators import torch_generator
+from overparam.identity import run_id
 from overparam.models.build import build
 from overparam.models.risk import risk
 from overparam.probes.early_stop import EarlyStop
@@ -67,6 +69,30 @@ def test_the_lowest_validation_loss_is_found_and_tested_there(tmp_path: Path) ->
     assert found["early_stop_accuracy"] == byhand[best][1]
     assert found["early_stop_censored"] == 0.0
     assert found["val_losses"] == [loss for loss, _ in byhand.values()]
+
+
+def correct_at_lowest(execution: Execution) -> list[int]:
+    """Bits of the test examples that a watched run classified correctly at the look of lowest validation loss."""
+    kept = Store(execution.store).test_correct(run_id(spec()))
+    assert kept is not None
+    return np.unpackbits(kept[LOOKS.correct["early_stop_correct"]], count=300).tolist()
+
+
+@pytest.mark.parametrize("how", ["live", "replayed", "interrupted"])
+def test_the_correct_test_examples_are_kept_at_the_lowest_validation_loss(tmp_path: Path, how: str) -> None:
+    """Against the replayed weights; the run goes on long after, and through a checkpoint."""
+    execution, calls = Execution(store=tmp_path), iter(range(10_000))
+    if how == "replayed":
+        execute(Setting(spec(), execution))
+    if how == "interrupted":
+        with pytest.raises(Interrupted):
+            execute_and_measure(Setting(spec(), execution), frozenset(), [LOOKS], lambda: next(calls) >= 100)
+        assert Store(tmp_path).checkpoint(run_id(spec())) is not None
+    found, run = measured(spec(), execution), execute(Setting(spec(), execution))
+    bits = correct_at_lowest(execution)
+    assert sum(bits) / 300 == found["early_stop_accuracy"] != run.test_accuracy
+    x, y = run.data("test")
+    assert bits == (run.model(int(found["early_stop_step"]))(x).argmax(1) == y).tolist()
 
 
 def test_a_run_that_is_still_getting_better_is_censored(tmp_path: Path) -> None:

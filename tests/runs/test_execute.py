@@ -156,6 +156,7 @@ def test_killed_in_the_middle_and_resumed_is_uninterrupted(tmp_path: Path) -> No
     resumed = execute(Setting(long, Execution(store=store.root)))
     assert resumed.result["states"] == straight.result["states"]
     assert resumed.result["curves"] == straight.result["curves"]
+    assert resumed.result["test_correct"] == straight.result["test_correct"]
 
 
 def test_a_cache_hit_under_other_data_is_refused(tmp_path: Path) -> None:

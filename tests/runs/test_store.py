@@ -1,7 +1,9 @@
 """The store: one rename publishes a run, readers verify, damage is named."""
 
 import errno
+import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from overparam.foundations import paths
 from overparam.foundations.environment import differences, environment, numeric, vector_capability
 from overparam.foundations.files import replace_bytes
-from overparam.identity import RunId, digest_arrays
+from overparam.identity import RunId, digest_arrays, digest_text
 from overparam.runs import store as module
 from overparam.runs.store import Store, StoreError
 
@@ -116,6 +118,51 @@ def test_states_and_observations_can_be_added(store: Store) -> None:
     assert store.result(ID)["observed"] == {"norm": {"step": [3]}, "trace": {"step": [7]}}
     assert store.result(ID)["observed_by"] == {"norm": "code", "trace": "other"}
     assert store.result(ID)["seconds"] == 0.1
+
+
+CORRECT = {"end": np.array([255, 128], dtype=np.uint8), "early_stopped": np.array([127, 128], dtype=np.uint8)}
+
+
+def test_correct_test_examples_read_back_and_others_can_be_added(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write(ID, "{}", {"status": "ok"}, STATES, CORRECT)
+    assert read_correct(store) == {name: bits.tolist() for name, bits in CORRECT.items()}
+    before = store.result(ID)
+    store.extend(ID, {}, {}, {}, {"look": np.array([1, 0], dtype=np.uint8)})
+    assert read_correct(store)["look"] == [1, 0] and len(read_correct(store)) == 3
+    paths.result_file(paths.run_dir(tmp_path, ID)).write_text(sealed(before))
+    assert len(read_correct(store)) == 2, "what is added to the file comes before the result that names it"
+
+
+def test_a_run_of_an_older_version_has_no_correct_test_examples(store: Store) -> None:
+    assert store.test_correct(ID) is None
+    store.extend(ID, {}, {}, {}, {"look": np.array([1, 0], dtype=np.uint8)})
+    assert read_correct(store) == {"look": [1, 0]}
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "missing", "another name"])
+def test_damaged_correct_test_examples_are_found_and_named(tmp_path: Path, damage: str) -> None:
+    store = Store(tmp_path)
+    store.write(ID, "{}", {"status": "ok"}, STATES, CORRECT)
+    file = paths.test_correct_file(paths.run_dir(tmp_path, ID))
+    content = file.read_bytes()
+    flipped = content[:-1] + bytes([content[-1] ^ 1])
+    changed = {"flip": flipped, "truncate": content[:-2], "empty": b"", "another name": content.replace(b"end", b"eng")}
+    file.write_bytes(changed[damage]) if damage in changed else file.unlink()
+    with pytest.raises(StoreError, match=r"test_correct.safetensors .*delete the run's directory to redo it"):
+        store.test_correct(ID)
+    assert store.result(ID)["status"] == "ok", "its numbers can be read all the same"
+
+
+def read_correct(store: Store) -> dict[str, list[int]]:
+    found = store.test_correct(ID)
+    assert found is not None
+    return {name: bits.tolist() for name, bits in found.items()}
+
+
+def sealed(content: Mapping[str, object]) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return json.dumps({"content": content, "digest": digest_text(text)})
 
 
 def test_checkpoint_round_trip_and_damage(tmp_path: Path) -> None:

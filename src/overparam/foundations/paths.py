@@ -39,6 +39,11 @@ def state_file(run: Path, step: int) -> Path:
     return run / "states" / f"{step:09d}.safetensors"
 
 
+def test_correct_file(run: Path) -> Path:
+    """Which test examples a run classified correctly."""
+    return run / "test_correct.safetensors"
+
+
 def measurement_file(run: Path, probe_id: str) -> Path:
     """What a probe measured of a finished run."""
     return run / "measurements" / f"{probe_id}.json"

@@ -10,6 +10,9 @@ from overparam.foundations.json_values import number
 from overparam.probes.probe import Probe, Values, probe_id
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from overparam.probes.subject import Subject
     from overparam.runs.setting import Setting
     from overparam.runs.training.loop import Moment
@@ -52,6 +55,10 @@ class EarlyStop(Probe):
         return ("early_stop_step", "early_stop_accuracy", "early_stop_val_loss", "early_stop_censored")
 
     @property
+    def correct(self) -> Mapping[str, str]:
+        return {"early_stop_correct": self._observer_name}
+
+    @property
     def forward_passes(self) -> float:
         return 35.0  # looks of a run of some 100 × `every` steps
 
@@ -61,7 +68,7 @@ class EarlyStop(Probe):
         Raises:
             UnsupportedSpec: the run has no validation examples.
         """
-        from overparam.models.risk import risk
+        from overparam.models.risk import Risk, risk
         from overparam.runs.checks import UnsupportedSpec
         from overparam.runs.training.observer import Observer
 
@@ -69,12 +76,16 @@ class EarlyStop(Probe):
         if not len(y):
             raise UnsupportedSpec("data.num_val = 0, but early stopping needs validation examples; set data.num_val")
         best, first, loss_name = [math.inf], setting.spec.first_step, setting.spec.train.loss
+        tested: list[Risk | None] = [None]  # at the last look, if it was the best so far
 
         def look(moment: "Moment") -> dict[str, float]:
             loss = risk(moment.model, x, y, loss_name).loss
             lowest, best[0] = loss < best[0], min(best[0], loss)  # in this order NaN is no minimum
-            tested = risk(moment.model, x_test, y_test, loss_name).accuracy if lowest else math.nan
-            return {"val_loss": loss, "test_accuracy": tested}
+            tested[0] = risk(moment.model, x_test, y_test, loss_name) if lowest else None
+            return {"val_loss": loss, "test_accuracy": math.nan if tested[0] is None else tested[0].accuracy}
+
+        def correct() -> "NDArray[np.uint8] | None":
+            return None if tested[0] is None else tested[0].bits
 
         def resume(rows: "Rows") -> None:
             best[0] = min((row["val_loss"] for row in rows if row["val_loss"] is not None), default=math.inf)
@@ -82,7 +93,7 @@ class EarlyStop(Probe):
         def steps(timetable: "Timetable") -> frozenset[int]:
             return self.watched(first, timetable.total_steps)
 
-        return Observer(self._observer_name, steps, look, resume=resume, code=probe_id(self))
+        return Observer(self._observer_name, steps, look, resume=resume, code=probe_id(self), correct=correct)
 
     @property
     def _observer_name(self) -> str:

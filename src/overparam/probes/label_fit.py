@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import PositiveInt
 
 from overparam.probes.probe import Probe, Values
+from overparam.runs.result import EARLY_STOPPED
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -30,6 +31,10 @@ class LabelFit(Probe):
     def metrics(self) -> tuple[str, ...]:
         by_label = ("clean_accuracy", "clean_loss", "flipped_accuracy", "flipped_loss", "recovered_accuracy")
         return (*by_label, "best_test_accuracy", "early_stopped_test_accuracy")
+
+    @property
+    def correct(self) -> Mapping[str, str]:
+        return {"early_stopped_test_correct": EARLY_STOPPED}
 
     @property
     def forward_passes(self) -> float:

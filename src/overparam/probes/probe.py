@@ -93,6 +93,11 @@ class Probe(Spec):
         return self.metrics if len(self.at) == 1 else ()
 
     @property
+    def correct(self) -> Mapping[str, str]:
+        """Columns of correct test examples behind its accuracies, and the names under which a run keeps them."""
+        return {}
+
+    @property
     def ranked(self) -> tuple[str, ...]:
         """Columns that are measures of sharpness, to be ranked against the gap. Few probes have any."""
         return ()

@@ -6,11 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from overparam.foundations.json_values import finite, number
 from overparam.identity import run_id
 from overparam.models.risk import Risk, risk
 from overparam.runs.observations import Observations, Row, columns, place, seen
-from overparam.runs.result import Result
+from overparam.runs.result import EARLY_STOPPED, END, Result
 from overparam.runs.setting import Setting
 from overparam.runs.store import Store
 from overparam.runs.training.loop import Moment
@@ -43,6 +46,7 @@ class Attempt:
         self.rows: list[Row] = []
         self.reached: list[float] = []
         self.states: dict[int, State] = {}
+        self.correct: dict[str, NDArray[np.uint8]] = {}
         self.last_loss: float | None = None
         self.seconds = 0.0
 
@@ -86,13 +90,33 @@ class Attempt:
         for name, (x, y) in self.setting.splits.items():
             value = risk(moment.model, x, y, self.spec.train.loss) if len(y) else Risk(math.nan, math.nan, 0)
             row |= {f"{name}_loss": finite(value.loss), f"{name}_accuracy": finite(value.accuracy)}
+            if name == "test":
+                self.keep_correct(value, row["val_loss"])
         return row
 
+    def keep_correct(self, tested: Risk, val_loss: float | None) -> None:
+        """Keep which test examples are correct now, also as those at the first of the lowest validation losses so far.
+
+        Both are of the very pass that gives the accuracy of the row.
+        """
+        if (bits := tested.bits) is None:
+            return  # there are no test examples
+        self.correct[END] = bits
+        before = [row["val_loss"] for row in self.rows if row["val_loss"] is not None]
+        if val_loss is not None and val_loss < min(before, default=math.inf):
+            self.correct[EARLY_STOPPED] = bits
+
+    @property
+    def all_correct(self) -> dict[str, NDArray[np.uint8]]:
+        """What is kept of correct test examples: at evaluations, and by the observers' names at their looks."""
+        return {**self.observations.correct, **self.correct}
+
     def finish(self, moment: Moment, seconds: float) -> None:
-        """Store the run: its numbers and the states that were kept."""
+        """Store the run: its numbers, the states that were kept, and which test examples are correct."""
         assert moment.end is not None
         states = {step: state.arrays() for step, state in self.states.items()}
-        self.store.write(self.run_id, self.spec.model_dump_json(), self.result(moment, seconds), states)
+        spec_json, result = self.spec.model_dump_json(), self.result(moment, seconds)
+        self.store.write(self.run_id, spec_json, result, states, self.all_correct)
 
     def result(self, moment: Moment, seconds: float) -> Result:
         examples, train = self.setting.examples, self.spec.train
@@ -113,6 +137,7 @@ class Attempt:
             "num_train": num_train,
             "num_test": len(examples.test.y),
             "data_digest": examples.digest,
+            "test_digest": examples.test_digest,
             "noise_digest": examples.noise_digest,
             "environment": self.execution.environment,
             "mixed": self.mixed,
@@ -122,10 +147,11 @@ class Attempt:
         }
 
     def checkpoint(self, moment: Moment, seconds: float) -> None:
-        """Keep all that is needed to go on, including the states and rows gathered so far."""
+        """Keep all that is needed to go on, including the states, rows and correct examples gathered so far."""
         arrays = {f"now/{name}": value for name, value in moment.state().arrays().items()}
         for step, state in self.states.items():
             arrays |= {f"{step}/{name}": value for name, value in state.arrays().items()}
+        arrays |= {f"correct/{name}": bits for name, bits in self.all_correct.items()}
         meta = {
             "step": moment.step,
             "rows": self.rows,
@@ -141,7 +167,7 @@ class Attempt:
         self.store.save_checkpoint(self.run_id, arrays, meta)
 
     def resume(self) -> State | None:
-        """State of the last checkpoint, with rows and kept states put back.
+        """State of the last checkpoint, with rows, kept states and correct examples put back.
 
         Raises:
             StoreError: it was made with other data, by observers of these names with other code, or in another numeric
@@ -155,13 +181,14 @@ class Attempt:
         self.mixed += refuse_mixed(self.execution, meta["environment"], f"run {self.run_id} was interrupted")
         self.mixed += [text for text in meta["mixed"] if text not in self.mixed]
         refuse_other_code(self.run_id, meta.get("observed_by", {}), self.observations.codes())
-        self.observations.resume(meta["observed"])
         self.rows, self.reached = meta["rows"], meta["reached"]
         self.last_loss, self.seconds = meta["last_loss"], meta["seconds"]
         by_step: dict[str, dict[str, Any]] = {}
         for name, value in arrays.items():
             prefix, _, rest = name.partition("/")
             by_step.setdefault(prefix, {})[rest] = value
-        now = by_step.pop("now")
+        now, correct = by_step.pop("now"), by_step.pop("correct", {})
+        self.correct = {name: bits for name, bits in correct.items() if name in (END, EARLY_STOPPED)}
+        self.observations.resume(meta["observed"], correct)
         self.states = {int(step): state_from_arrays(int(step), group) for step, group in by_step.items()}
         return state_from_arrays(meta["step"], now)

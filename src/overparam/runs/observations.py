@@ -3,6 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from overparam.foundations.json_values import finite
 from overparam.identity import digest_arrays
 from overparam.runs.training.loop import Moment
@@ -29,11 +32,14 @@ def columns(rows: Sequence[Row]) -> dict[str, list[float | None]]:
 
 @dataclass
 class Observations:
-    """Observers of one run, the steps that each wants to see, and the rows that each has given so far."""
+    """Observers of one run, the steps that each wants to see, and what each has given so far: rows, and the test
+    examples that were classified correctly at one of its looks.
+    """
 
     observers: Sequence[Observer]
     timetable: Timetable
     rows: dict[str, list[Row]] = field(init=False)
+    correct: dict[str, NDArray[np.uint8]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.rows = {observer.name: [] for observer in self.observers}
@@ -60,6 +66,8 @@ class Observations:
                 if digest_arrays(moment.state().arrays()) != before:
                     raise RuntimeError(f'observer "{observer.name}" changed the run it looked at; it must only read')
                 rows.append(_joined(observer.name, place(moment), found, rows))
+                if (bits := observer.correct()) is not None:
+                    self.correct[observer.name] = bits
 
     def columns(self) -> dict[str, dict[str, list[float | None]]]:
         """What each has seen, as it is stored."""
@@ -69,10 +77,11 @@ class Observations:
         """By what code each has seen it."""
         return {name: self._codes[name] for name in self.rows}
 
-    def resume(self, rows: Mapping[str, list[Row]]) -> None:
-        """Go on with the rows of a checkpoint. Observers that it does not know are left out: they need a replay."""
+    def resume(self, rows: Mapping[str, list[Row]], correct: Mapping[str, NDArray[np.uint8]]) -> None:
+        """Go on with what a checkpoint holds. Observers that it does not know are left out: they need a replay."""
         self.observers = [each for each in self.observers if each.name in rows]
         self.rows = {each.name: list(rows[each.name]) for each in self.observers}
+        self.correct = {name: bits for name, bits in correct.items() if name in self.rows}
         for each in self.observers:
             each.resume(self.rows[each.name])
 

@@ -5,6 +5,7 @@ from typing import Literal, NotRequired, TypedDict
 Status = Literal["ok", "diverged", "collapsed", "censored"]
 End = Literal["length", "target", "overshot", "diverged"]
 Columns = dict[str, list[float | None]]
+END, EARLY_STOPPED = "end", "early_stopped"  # evaluations whose correct test examples are kept: last, lowest val_loss
 
 
 class Result(TypedDict):
@@ -12,7 +13,8 @@ class Result(TypedDict):
 
     `states` has the digest of each stored state by its step, `observed` what each observer saw, by its name,
     `observed_by` the digest of its code, which older results do not have, `mixed` the other numeric environments that
-    the run went on from. The store adds `schema` and `states`.
+    the run went on from. Runs of one `test_digest` were tested on the same examples in the same order; older results
+    have none. The store adds `schema`, `states` and `test_correct`, the digests of what it keeps of test examples.
     """
 
     status: Status
@@ -27,6 +29,7 @@ class Result(TypedDict):
     num_train: int
     num_test: int
     data_digest: str
+    test_digest: NotRequired[str]
     noise_digest: str
     environment: dict[str, str]
     mixed: NotRequired[list[str]]
@@ -35,3 +38,4 @@ class Result(TypedDict):
     seconds: float
     schema: NotRequired[int]
     states: NotRequired[dict[str, str]]
+    test_correct: NotRequired[dict[str, str]]

@@ -151,7 +151,7 @@ def replay(run: Run, setting: Setting, steps: frozenset[int], observers: Sequenc
         change = "; ".join([*run.result.get("mixed", ()), differences(ours, theirs)]) or "the cause is unknown"
         raise StoreError(f"replaying run {run.run_id} does not end in the stored weights ({change})")
     added = {step: states[step].arrays() for step in steps}
-    store.extend(run.run_id, added, observations.columns(), observations.codes())
+    store.extend(run.run_id, added, observations.columns(), observations.codes(), observations.correct)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """A directory of runs. Directories are the truth; there is no index to get out of step.
 
-`runs/ab/<run id>/{spec.json, result.json, states/<step>.safetensors}` appears by one rename when it is complete.
+`runs/ab/<run id>/{spec.json, result.json, test_correct.safetensors, states/<step>.safetensors}` appears by one rename
+when it is complete; probes add `measurements/<probe id>.json`.
 `partial/<run id>/` holds the last checkpoint of an unfinished run. A lock per run, released by the operating
 system when its holder dies, keeps two processes from computing the same run.
 """
@@ -78,7 +79,35 @@ class Store:
         _check(digest_arrays(arrays) == digests[str(step)], f"state {step} of run {run_id}")
         return arrays
 
-    def write(self, run_id: RunId, spec_json: str, result: Mapping[str, object], states: Mapping[int, Arrays]) -> None:
+    def test_correct(self, run_id: RunId) -> Arrays | None:
+        """Which test examples a run classified correctly, eight to a byte, the first in the highest bit.
+
+        "end" is of its end, "early_stopped" of the evaluation of lowest validation loss, an observer's name of one of
+        its looks. `None` of runs of older versions.
+
+        Raises:
+            StoreError: the run is missing, or the file does not match its digests.
+        """
+        return self._test_correct(run_id, self.result(run_id))
+
+    def _test_correct(self, run_id: RunId, result: Result) -> Arrays | None:
+        """Only what the result names: a file that is extended is there before the result says so."""
+        if (digests := result.get("test_correct")) is None:
+            return None
+        file = paths.test_correct_file(paths.run_dir(self.root, run_id))
+        held = _read_arrays(file)
+        for name, digest in digests.items():
+            _check(name in held and digest_arrays({name: held[name]}) == digest, str(file))
+        return {name: held[name] for name in digests}
+
+    def write(
+        self,
+        run_id: RunId,
+        spec_json: str,
+        result: Mapping[str, object],
+        states: Mapping[int, Arrays],
+        correct: Arrays | None = None,
+    ) -> None:
         """Add a finished run in one rename. If another process was faster, its result stays.
 
         The caller holds the run's lock, so drafts of it that are still there belong to processes that died.
@@ -88,7 +117,7 @@ class Store:
         draft = paths.draft_dir(self.root, run_id, uuid.uuid4().hex)
         try:
             with published(final, draft):
-                _lay_out(draft, spec_json, result, states)
+                _lay_out(draft, spec_json, result, states, correct or {})
                 final.parent.mkdir(parents=True, exist_ok=True)
                 sync_directory(final.parent.parent)
                 if not self.has(run_id) and final.exists():
@@ -107,6 +136,7 @@ class Store:
         states: Mapping[int, Arrays],
         observed: Mapping[str, Columns],
         observed_by: Mapping[str, str],
+        correct: Arrays | None = None,
     ) -> None:
         """Add replayed states and observations to a finished run; its numbers stay as they are.
 
@@ -124,6 +154,10 @@ class Store:
         result["states"] = {str(step): digests[step] for step in sorted(digests)}
         result["observed"] = {**result.get("observed", {}), **observed}
         result["observed_by"] = {**result.get("observed_by", {}), **observed_by}
+        if correct:
+            correct = {**(self._test_correct(run_id, result) or {}), **correct}
+            replace_bytes(paths.test_correct_file(run), save(correct))
+            result["test_correct"] = _digests(correct)
         _write_sealed(paths.result_file(run), result)
 
     def has_measurement(self, run_id: RunId, probe_id: str) -> bool:
@@ -179,7 +213,9 @@ class Store:
         return file
 
 
-def _lay_out(draft: Path, spec_json: str, result: Mapping[str, object], states: Mapping[int, Arrays]) -> None:
+def _lay_out(
+    draft: Path, spec_json: str, result: Mapping[str, object], states: Mapping[int, Arrays], correct: Arrays
+) -> None:
     """Write all files of a run where no reader looks."""
     paths.state_file(draft, 0).parent.mkdir()
     for step, arrays in states.items():
@@ -187,7 +223,17 @@ def _lay_out(draft: Path, spec_json: str, result: Mapping[str, object], states: 
             stream.write(save(arrays))
     digests = {str(step): digest_arrays(arrays) for step, arrays in sorted(states.items())}
     _write_sealed(paths.spec_file(draft), {"spec": spec_json})
-    _write_sealed(paths.result_file(draft), {"schema": SCHEMA, **result, "states": digests})
+    kept: dict[str, object] = {"schema": SCHEMA, **result, "states": digests}
+    if correct:
+        with synced(paths.test_correct_file(draft)) as stream:
+            stream.write(save(correct))
+        kept["test_correct"] = _digests(correct)
+    _write_sealed(paths.result_file(draft), kept)
+
+
+def _digests(correct: Arrays) -> dict[str, str]:
+    """Digests of a run's correct test examples, each of its own: arrays that are added leave the others' valid."""
+    return {name: digest_arrays({name: bits}) for name, bits in sorted(correct.items())}
 
 
 def _check(condition: bool, what: str, unit: str = "the run's directory") -> None:

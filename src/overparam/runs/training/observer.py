@@ -4,6 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+from numpy.typing import NDArray
+
 from overparam.foundations.code_text import code_text
 from overparam.identity import digest_text
 from overparam.runs.training.loop import Moment
@@ -13,6 +16,10 @@ Rows = Sequence[Mapping[str, float | None]]
 
 
 def _forget(rows: Rows) -> None:
+    pass
+
+
+def _nothing() -> None:
     pass
 
 
@@ -26,6 +33,9 @@ class Observer:
     that made them, the run refuses it. A measure that depends on what it saw before takes it up again in `resume`,
     which a run that goes on calls with the rows it has. `measure` must not read `moment.end` or `moment.reached`, which
     a replay does not know.
+
+    `correct` is asked after each look for the test examples that the network classified correctly in it (`Risk.bits`);
+    the last ones given are kept with the run, `None` leaves those of an earlier look.
 
     `code` names the code of the measure; `None` takes the digest of its own source and of the plain values that it
     carries, in defaults and closures. What the measure calls or reads by a global name is not seen: give the observer
@@ -41,6 +51,7 @@ class Observer:
     measure: Callable[[Moment], Mapping[str, float]]
     resume: Callable[[Rows], None] = _forget
     code: str | None = None
+    correct: Callable[[], NDArray[np.uint8] | None] = _nothing
 
     @cached_property
     def digest(self) -> str:
