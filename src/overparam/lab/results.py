@@ -12,6 +12,7 @@ from overparam.claims.verdict import Verdict, judge
 from overparam.data.sources import remark
 from overparam.foundations.numpy_generators import numpy_generator
 from overparam.foundations.paths import report_dir
+from overparam.lab.correct import correct_of
 from overparam.lab.experiment import Experiment
 from overparam.lab.table import frame_of, readings_of, taken_of
 from overparam.report.render import StudyResult, core_seconds, render
@@ -23,13 +24,14 @@ from overparam.studies.study import Design, Level
 def study_result(item: Experiment, execution: Execution, command: str) -> StudyResult:
     """Frame, verdicts and notes of one experiment, as the report wants them."""
     taken = taken_of(item, execution)
-    frame = frame_of(item, execution, taken)
+    frame, correct = frame_of(item, execution, taken), correct_of(item, execution)
     generator = numpy_generator(0, "bootstrap", item.study.name, item.preset)
-    verdicts = judge(frame, item.design.claims, generator=generator)
+    verdicts = judge(frame.hstack(correct), item.design.claims, generator=generator)
     return StudyResult(
         study=item.study,
         preset=item.preset,
         frame=frame,
+        correct=correct,
         verdicts=verdicts,
         command=command,
         notes=_notes(item, frame),

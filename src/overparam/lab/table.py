@@ -89,7 +89,8 @@ def _record(spec: RunSpec, identity: RunId, execution: Execution) -> dict[str, A
     gap = None if train is None or test is None else train - test
     numbers = {name: result[name] for name in ("status", "steps", "epochs", "seconds", "num_train", "num_test")}
     risks = {name: final[name] for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy")}
-    origin = {"data_digest": result["data_digest"], "environment": numeric(result["environment"])}
+    digests = {"data_digest": result["data_digest"], "test_digest": result.get("test_digest")}
+    origin = {**digests, "environment": numeric(result["environment"])}
     return {"run_id": identity, **numbers, **risks, "gap": gap, **origin, "mixed": "; ".join(result.get("mixed", ()))}
 
 
@@ -113,6 +114,7 @@ FRAME_SCHEMA: dict[str, Any] = {
     "num_train": pl.Int64,
     "num_test": pl.Int64,
     "data_digest": pl.String,
+    "test_digest": pl.String,
     "environment": pl.String,
     "mixed": pl.String,
 }

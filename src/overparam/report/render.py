@@ -16,6 +16,7 @@ from overparam.foundations.json_values import finite
 from overparam.foundations.version import __version__
 from overparam.probes.reading import Reading
 from overparam.report import protocol, tables, written
+from overparam.report.correct import correct_npz
 from overparam.report.figures import exponents
 from overparam.report.figures.cache import FigureCache, Shown, code_that_draws
 from overparam.report.figures.drawing import Drawing, Material
@@ -35,7 +36,10 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class StudyResult:
-    """All that a report needs to know about one study."""
+    """All that a report needs to know about one study.
+
+    `correct` has, row by row as `frame`, the test examples that were classified correctly, in packed bits.
+    """
 
     study: Study
     preset: Preset
@@ -45,6 +49,7 @@ class StudyResult:
     notes: tuple[str, ...] = ()
     readings: tuple[Reading, ...] = ()
     data_notes: tuple[str, ...] = ()
+    correct: pl.DataFrame | None = None
 
 
 def render(results: Sequence[StudyResult], out_dir: Path) -> Path:
@@ -102,6 +107,7 @@ def _section(result: StudyResult, figures: FigureCache, out_dir: Path) -> dict[s
         "measured": _measured(result, figures, out_dir),
         "correlations": tables.correlated(design, result.frame),
         "rows": rows,
+        "correct": _correct(result, out_dir),
         "confirmatory": confirmatory,
         "descriptive": [v for v in result.verdicts if not v.claim.confirmatory],
         "seeds": sorted(result.frame["seed"].unique()),
@@ -202,6 +208,15 @@ def _tables(result: StudyResult, rows: list[tables.Row], out_dir: Path) -> None:
     _write(data / f"{name}_runs.csv", result.frame.write_csv())
     _write(data / f"{name}_arms.tex", arms_latex(rows))
     _write(data / f"{name}_verdicts.tex", verdicts_latex(result.verdicts))
+
+
+def _correct(result: StudyResult, out_dir: Path) -> bool:
+    """Whether there is a file of the test examples that runs classify correctly, which is written."""
+    varies = result.study.designs[result.preset].data_varies
+    found = None if result.correct is None else correct_npz(result.frame, result.correct, data_varies=varies)
+    if found is not None:
+        replace_if_changed(out_dir / "data" / f"{written.stem(result.study.name)}_test_correct.npz", found)
+    return found is not None
 
 
 def _caption(result: StudyResult, rows: Iterable[tables.Row]) -> str:
