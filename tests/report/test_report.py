@@ -20,7 +20,7 @@ from overparam.report import latex, tables, written
 from overparam.report.figures.effects import effects_figure
 from overparam.report.figures.svg import inline, to_svg
 from overparam.report.figures.sweep import PANELS, draw_panel, legend_keys, level_places, sweep_figure
-from overparam.report.render import render
+from overparam.report.render import bits, render
 from tests.report.made_up import result, smoke
 
 EVIL = '<script>alert("x")</script> & co'
@@ -131,6 +131,32 @@ def test_what_people_write_is_escaped_everywhere(tmp_path: Path) -> None:
     assert "<script" not in page
     assert page.count("&lt;script&gt;alert") >= 12
     assert "<script" not in (tmp_path / "figures" / "batch_size_sweep.svg").read_text()
+
+
+TOLD = "machine x, torch 2, device cpu, threads 1, cpu Intel 6/143/8 avx512, settings default"
+
+
+@pytest.mark.parametrize(
+    ("environments", "mixed", "said", "unsaid"),
+    [
+        ([TOLD], [], "should give them too, which is not promised", "not recorded"),
+        ([TOLD, "machine x, torch 2"], [], "The processor was not recorded", "should give"),
+        (["machine x, torch 2, device cpu, threads 1"], [], "The processor was not recorded", "should give"),
+        ([TOLD], ["threads 1 → 2"], "but for runs that went on in another", "not recorded"),
+        ([TOLD.replace("device cpu", "device cuda")], [], "the model of the GPU is not recorded", "processor was not"),
+    ],
+)
+def test_a_report_says_what_is_promised_of_bits(
+    environments: list[str], mixed: list[str], said: str, unsaid: str
+) -> None:
+    text = bits(environments, mixed)
+    assert said in text and unsaid not in text
+
+
+def test_the_page_says_so_beside_the_environment(folder: Path) -> None:
+    """Once: the second study has no runs, and nothing is promised of it."""
+    page = (folder / "report.html").read_text()
+    assert page.count("The processor was not recorded, and one of another kind gives other bits.") == 1
 
 
 def test_a_name_cannot_leave_the_folder(tmp_path: Path) -> None:

@@ -124,6 +124,19 @@ def test_checkpoint_of_another_environment_is_refused(tmp_path: Path) -> None:
     assert execute(Setting(spec(), Execution(store=tmp_path, threads=2, allow_mixed=True))).status == "ok"
 
 
+def test_a_checkpoint_of_another_processor_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    execution = Execution(store=tmp_path)
+    processor = "overparam.foundations.environment.processor"
+    monkeypatch.setattr(processor, lambda: "Intel 6/143/8 avx512")
+    with pytest.raises(Interrupted, match="its checkpoint is kept"):
+        execute(Setting(spec(), execution), should_stop=lambda: True)
+    monkeypatch.setattr(processor, lambda: "AMD 25/1/1 avx2")
+    with pytest.raises(StoreError, match=r"environment \(cpu Intel 6/143/8 avx512 → AMD 25/1/1 avx2\)"):
+        execute(Setting(spec(), execution))
+    monkeypatch.setattr(processor, lambda: None)  # not told, as in stores of earlier versions
+    assert execute(Setting(spec(), execution)).result["mixed"] == []
+
+
 def test_a_parent_of_another_environment_is_refused(tmp_path: Path) -> None:
     child = spec(init=Rewind(of=spec(), step=7))
     execute(Setting(spec(), Execution(store=tmp_path)), frozenset({7}))

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overparam.foundations import paths
-from overparam.foundations.environment import differences, environment, numeric, vector_capability
 from overparam.foundations.files import replace_bytes
 from overparam.identity import RunId, digest_arrays, digest_text
 from overparam.runs import store as module
@@ -221,37 +220,6 @@ def test_digest_depends_on_names_shapes_types_and_bytes(values: list[float]) -> 
     assert digest != digest_arrays({"a": array.reshape(1, -1)})
     assert digest != digest_arrays({"a": array.astype(np.float64)})
     assert digest != digest_arrays({"a": (array.view(np.uint32) ^ np.uint32(1)).view(np.float32)})  # the last bit
-
-
-def test_environment_differences_name_only_what_bits_depend_on() -> None:
-    ours = environment("cpu", 1)
-    assert differences(ours, ours | {"python": "other"}) == ""
-    assert differences(ours, ours | {"threads": "4"}) == "threads 4 → 1"
-
-
-def test_what_an_old_record_lacks_counts_as_equal() -> None:
-    """Else stores of earlier versions would ask for leave to mix environments."""
-    ours = environment("cpu", 1) | {"vector": "avx512"}
-    old = {name: value for name, value in ours.items() if name != "vector"}
-    assert differences(ours, old) == differences(old, ours) == ""
-    assert numeric(ours) == f"{numeric(old)}, vector avx512"
-    assert differences(ours, ours | {"vector": "avx2"}) == "vector avx2 → avx512"
-
-
-@pytest.mark.parametrize(
-    ("text", "vector"),
-    [
-        ("processor: 0\nflags\t\t: fpu avx avx2 avx512f\n", "avx512"),
-        ("flags\t\t: fpu avx avx2\n", "avx2"),
-        ("flags\t\t: fpu sse4_2\n", "default"),
-        ("Features\t: fp asimd\n", None),
-    ],
-)
-def test_the_vector_capability_is_read_from_the_flags(tmp_path: Path, text: str, vector: str | None) -> None:
-    file = tmp_path / "cpuinfo"
-    file.write_text(text)
-    assert vector_capability(file) == vector
-    assert vector_capability(tmp_path / "missing") is None
 
 
 def test_a_run_whose_name_may_not_be_on_the_disk_keeps_its_checkpoint(

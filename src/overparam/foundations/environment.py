@@ -1,20 +1,36 @@
 """What a result was computed with. Recorded beside it, never hashed into its identity."""
 
 import importlib.metadata
+import os
 import platform
+import sys
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
+from typing import Any
 
+from overparam.foundations.processor import processor, vector_capability
 from overparam.foundations.version import __version__
 
 version = cache(importlib.metadata.version)  # it reads files; a run and each of its probes ask
-NUMERIC = ("machine", "torch", "device", "threads", "vector")  # what bits may depend on
-CPUINFO = Path("/proc/cpuinfo")
+NUMERIC = ("machine", "torch", "device", "threads", "vector", "cpu", "settings")  # what bits may depend on
+
+# What a user may set to have other kernels taken. ATEN_CPU_CAPABILITY is in `vector`.
+SETTINGS = (
+    "ONEDNN_MAX_CPU_ISA",
+    "DNNL_MAX_CPU_ISA",
+    "ONEDNN_CPU_ISA_HINTS",
+    "DNNL_CPU_ISA_HINTS",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "DNNL_DEFAULT_FPMATH_MODE",
+    "MKL_CBWR",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "OPENBLAS_CORETYPE",
+    "NPY_DISABLE_CPU_FEATURES",
+)
 
 
 def environment(device: str, threads: int) -> dict[str, str]:
-    """Numeric environment and versions, as plain text; `vector` only where the system says it."""
+    """Numeric environment and versions, as plain text; `vector` and `cpu` only where the system tells them."""
     found = {
         "machine": platform.machine(),
         "torch": version("torch"),
@@ -24,23 +40,38 @@ def environment(device: str, threads: int) -> dict[str, str]:
         "python": platform.python_version(),
         "system": platform.system(),
         "overparam": __version__,
+        "settings": settings(os.environ),
     }
-    if (vector := vector_capability(CPUINFO)) is not None:
-        found["vector"] = vector
-    return found
+    told = {"vector": _vector(), "cpu": processor()}
+    return found | {name: value for name, value in told.items() if value is not None}
 
 
-@cache
-def vector_capability(cpuinfo: Path) -> str | None:
-    """The widest instructions that torch has kernels for, by the processor's flags; `None` where none are listed."""
-    try:
-        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return None
-    flags = next((line for line in lines if line.startswith("flags")), "").partition(":")[2].split()
-    if not flags:
-        return None
-    return "avx512" if "avx512f" in flags else "avx2" if "avx2" in flags else "default"
+def settings(variables: Mapping[str, str]) -> str:
+    """What was set to have other kernels taken, also in torch where that is loaded.
+
+    >>> settings({"MKL_CBWR": "AVX2", "HOME": "/"})
+    'MKL_CBWR=AVX2'
+    """
+    found = [f"{name}={' '.join(variables[name].split())}" for name in SETTINGS if variables.get(name)]
+    tunables = variables.get("GLIBC_TUNABLES", "").split(":")
+    found += [each for each in tunables if each.startswith("glibc.cpu.hwcaps=")]
+    backends = _backends()
+    if backends is not None and not backends.mkldnn.enabled:
+        found.append("mkldnn=off")
+    return " ".join(found) or "default"
+
+
+def _vector() -> str | None:
+    """What torch says, where it is loaded; else what it would say."""
+    backends = _backends()
+    if backends is not None:
+        return str(backends.cpu.get_cpu_capability()).lower()
+    return vector_capability(os.environ.get("ATEN_CPU_CAPABILITY", ""))
+
+
+def _backends() -> Any:
+    """The switches of torch, where it is loaded: loading it takes seconds that reading results should not."""
+    return getattr(sys.modules.get("torch"), "backends", None)
 
 
 def numeric(environment: Mapping[str, str]) -> str:

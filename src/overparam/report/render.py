@@ -121,6 +121,7 @@ def _section(result: StudyResult, figures: FigureCache, out_dir: Path) -> dict[s
         "arms": [(arm, protocol.by_arm(arm, [key for key, _ in shared])) for arm in design.arms],
         "caveats": [*result.notes, *_caveats(rows)],
         "provenance": _provenance(result.frame),
+        "bits": bits(tables.texts(result.frame["environment"]), tables.texts(result.frame["mixed"])),
         "command": result.command,
         "finished": finished,
         "total": len(runs),
@@ -145,6 +146,23 @@ def _provenance(frame: pl.DataFrame) -> list[tuple[str, str]]:
         ("numeric environment", " | ".join(tables.texts(frame["environment"]))),
         ("core-seconds", f"{core_seconds(frame):,.0f}, of which probes {probe_seconds(frame):,.0f}"),
     ]
+
+
+def bits(environments: list[str], mixed: list[str]) -> str:
+    """What is promised to whoever repeats the runs of these numeric environments; nothing where none is recorded."""
+    if not environments:
+        return ""
+    again = "The same command gives the same bits again with the machine and the installation that made these runs"
+    again += ", but for runs that went on in another numeric environment" if mixed else ""
+    if any("device cuda" in each for each in environments):
+        again += "; on CUDA where every operation has a deterministic form, and the model of the GPU is not recorded"
+    if all(", cpu " in each for each in environments):
+        others = "Another machine of the same numeric environment should give them too, which is not promised."
+    else:
+        others = "The processor was not recorded, and one of another kind gives other bits."
+    return (
+        f"{again}. {others} In another numeric environment expect other bits, and compare numbers by their intervals."
+    )
 
 
 def _sweep(result: StudyResult, rows: list[tables.Row], figures: FigureCache) -> Shown | None:
