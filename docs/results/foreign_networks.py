@@ -127,8 +127,8 @@ def main() -> None:
             waiting = [pool.submit(measured, module, index) for index in range(len(networks(module)))]
             for each in waiting:
                 rows += each.result()
+                keep(rows)  # what is measured is kept, should a later network not end
                 print(rows[-1]["network"], _counted(row for row in rows if row["network"] == rows[-1]["network"]))
-    keep(rows)
     SHOWN.write_text("\n".join(page(rows)) + "\n", encoding="utf-8")
     print(_counted(rows))
 

@@ -140,7 +140,7 @@ def dyn_unet(**options: Any) -> nn.Module:
 
 
 def frozen_encoder() -> nn.Module:
-    model = segmentation.Unet("resnet18", encoder_weights=None, decoder_channels=(8, 4, 4, 4, 4), classes=3)
+    model = segmentation.Unet("resnet18", encoder_depth=2, encoder_weights=None, decoder_channels=(4, 4), classes=3)
     model.encoder.requires_grad_(False)
     return OverPlaces(model)
 
