@@ -21,6 +21,8 @@ STEPS = (
     1e-3,
     1e-4,
     1e-5,
+    1e-6,
+    1e-7,
 )  # of checks: kinks lie within the long ones, float32 rounds too much for the short ones
 FALSE = 1e-4  # the share by which a false second derivative differs: that of PyTorch's weight_norm does by 1e-2
 ROUNDED = 0.05  # the same where the network rounds to float32, whatever it is in

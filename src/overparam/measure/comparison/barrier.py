@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from overparam.measure.problem.examples import INTEGERS, fitting
 from overparam.measure.problem.opening import opened
 from overparam.measure.problem.problem import any_loss
-from overparam.measure.problem.refusals import refuse_non_finite
+from overparam.measure.problem.refusals import on_a_part, refuse_non_finite
 from overparam.models.borrowed import borrowed, in_words, tensor_of, unwrapped
 from overparam.models.losses import LossName
 from overparam.models.risk import CHUNK, risk_of
@@ -232,7 +232,7 @@ def _refuse_data(net: nn.Module, x: Tensor, y: Tensor, statistics: Statistics) -
         raise ValueError(f"data has {len(x)} inputs and {len(y)} labels; allowed: equally many, at least {least}")
     if y.dtype != torch.int64 or y.ndim != 1:
         raise ValueError(f"y is {y.dtype} of shape {tuple(y.shape)}; allowed: torch.int64 labels of shape (N,)")
-    with in_words(x):
+    with on_a_part(), in_words(x[:1]):
         outputs = _outputs(net, x[:1])
     low, high = int(y.min()), int(y.max())
     if outputs.ndim != 2 or low < 0 or high >= outputs.shape[1]:

@@ -1,6 +1,7 @@
 """What cannot be measured, said before anything is."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -114,10 +115,21 @@ def _refuse_coupled(problem: Problem, outputs: Tensor) -> None:
     except ValueError as error:
         if error.__cause__ is None:  # so PyTorch's batch norm without running statistics
             raise ValueError(f"the model cannot be run on one example ({error}): {ALONE}") from None
-        alone = problem.values(x[:2])  # a shape that only a batch has
+        with on_a_part():
+            alone = problem.values(x[:2])  # a shape that only a batch has
     if alone.shape != outputs[: len(alone)].shape:
         return  # not one row per example: a loss of the caller's own makes of them what it likes
     refuse_coupled(alone, outputs[: len(alone)], ALONE, problem.eps)
+
+
+@contextmanager
+def on_a_part() -> Iterator[None]:
+    """A few of the examples: a model that takes all of them and fails there computes them together."""
+    try:
+        yield
+    except ValueError as error:
+        together = "it computes all of them together, as over the nodes of one graph"
+        raise ValueError(f"the model cannot be run on one example or two: {together} ({error}): {ALONE}") from None
 
 
 def refuse_coupled(outputs: Tensor, again: Tensor, consequence: str, eps: float) -> None:
