@@ -1,4 +1,4 @@
-"""Shared by all tests: one thread each, the user's cache is left alone, and hypothesis is not timed."""
+"""Shared by all tests: one thread each, the user's cache is left alone, hypothesis is not timed, no needless worker."""
 
 import os
 from collections.abc import Iterator
@@ -30,3 +30,12 @@ def _private_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         folder = tmp_path_factory.mktemp("cache")
         patch.setenv("OVERPARAM_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What asks for local workers computes in this process: a worker loads torch for seconds."""
+    from overparam.lab.backends.choose import BACKENDS
+    from tests.support.in_process import InProcess
+
+    monkeypatch.setitem(BACKENDS, "local", InProcess)

@@ -29,9 +29,17 @@ FILES = {
     "A backend": (1, 1),
 }
 
-# Runs checks by their titles in one namespace, after what they share, and writes what those say that fail.
+# Runs checks by their titles in one namespace, after what they share, and writes what those say that fail. There are no
+# worker processes, each of which would load torch again; jobs are JSON on their way, as to a worker.
 RUN_CHECKS = """
 import json, sys, traceback
+from overparam.lab.backends import choose, inline, jobs
+
+class InProcess(inline.InlineBackend):
+    def submit(self, job):
+        super().submit(jobs.Job.from_json(json.loads(json.dumps(job.to_json()))))
+
+choose.BACKENDS["local"] = InProcess
 failed, names, checks = {}, {}, json.loads(sys.argv[1])
 exec(checks.pop(""), names)
 for title, check in checks.items():

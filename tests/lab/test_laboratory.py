@@ -37,6 +37,7 @@ def test_a_list_of_specs_runs_and_reports(tmp_path: Path) -> None:
     assert results.report(tmp_path / "out").read_text().startswith("<!doctype html>")
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_study_runs_by_name_with_overrides(tmp_path: Path) -> None:
     changes = {"data.num_train": 100, "data.num_test": 100, "train.steps": 2, "train.epochs": 1, "model.width": 8}
     results = op.run("batch_size", store=tmp_path / "runs", overrides=changes, workers=1)
@@ -96,6 +97,7 @@ def test_every_seed_of_a_cell_is_another_run() -> None:
         assert len({(cell.arm, cell.level, run_id(cell.spec)) for cell in cells}) == 5 * len(groups)
 
 
+@pytest.mark.usefixtures("in_process")
 def test_runs_are_grouped_by_what_differs_but_the_seed(tmp_path: Path) -> None:
     wide = spec(0).model_copy(update={"model": op.MLP(width=9)})
     results = op.run([spec(0), spec(1), spec(2), wide], store=tmp_path, workers=1)
@@ -106,6 +108,7 @@ def test_runs_are_grouped_by_what_differs_but_the_seed(tmp_path: Path) -> None:
         op.run(["batch_size", spec(0)], store=tmp_path)  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("in_process")
 def test_failed_runs_are_raised_after_the_others_are_kept(tmp_path: Path) -> None:
     lost = spec(1).model_copy(update={"data": op.DataSpec(name="nowhere", num_train=10)})
     with pytest.raises(RunsFailed, match=r'1 of 2 runs failed, the others are kept: .*"nowhere" is not embedded') as e:
@@ -125,6 +128,7 @@ def test_data_that_cannot_be_read_costs_nothing_only_where_the_run_may_fail_alon
     assert costs[run_id(lost)] == 0.0 < costs[run_id(spec(0))]
 
 
+@pytest.mark.usefixtures("in_process")
 def test_what_was_asked_for_is_remembered_before_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RunsFailed) as e:
@@ -143,6 +147,7 @@ def declared(name: str, num_train: int = 100) -> Study:
     return Study(name=name, title=name, question="", background="", factor="f", designs={"smoke": design})
 
 
+@pytest.mark.usefixtures("in_process")
 def test_studies_of_ones_own_are_run_and_not_taken_for_those_of_the_same_name(tmp_path: Path) -> None:
     results = op.run([declared("batch_size"), declared("other")], store=tmp_path, workers=1)
     assert results.frame()["study"].to_list() == ["batch_size"] * 2 + ["other"] * 2
@@ -168,6 +173,7 @@ def test_what_cannot_be_run_is_named(tmp_path: Path, wanted: Any, message: str) 
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.usefixtures("in_process")
 def test_overrides_may_be_one_text_or_hold_specs(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="^train.epoch = 5: no such field"):
         op.run([spec(0)], store=tmp_path, overrides="train.epoch=5")

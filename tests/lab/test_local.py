@@ -14,9 +14,9 @@ from overparam.specs import MLP, SGD, DataSpec, RunSpec, TrainSpec
 TIMEOUT = 60.0
 
 
-def job(seed: int = 0) -> Job:
+def job() -> Job:
     train = TrainSpec(optimizer=SGD(lr=0.05), batch_size=32, epochs=1)
-    spec = RunSpec(data=DataSpec(name="digits", num_train=100), model=MLP(width=8), train=train, seed=seed)
+    spec = RunSpec(data=DataSpec(name="digits", num_train=100), model=MLP(width=8), train=train)
     return Job(run_id(spec), spec, frozenset())
 
 
@@ -36,15 +36,13 @@ def backend(tmp_path: Path) -> Iterator[LocalBackend]:
 
 def test_a_worker_that_dies_while_idle_gets_no_job(backend: LocalBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody would report it, and the sweep would wait for ever."""
-    backend.submit(job(0))
-    first = backend.next_outcome(TIMEOUT)
-    assert first is not None and first.error is None
-    (worker,) = backend.idle
+    worker = _Worker(backend)
+    backend.idle.append(worker)
     die(worker)
     monkeypatch.setattr(worker.process, "poll", lambda: None)  # as if it died right after it was asked
-    backend.submit(job(1))
-    second = backend.next_outcome(TIMEOUT)
-    assert second is not None and (second.run_id, second.error) == (job(1).run_id, None)
+    backend.submit(job())
+    outcome = backend.next_outcome(TIMEOUT)
+    assert outcome is not None and (outcome.run_id, outcome.error) == (job().run_id, None)
     assert worker.process.stdout is not None and worker.process.stdout.closed
 
 

@@ -247,15 +247,16 @@ def design(claims: tuple[Claim, ...] = ()) -> Design:
 STUDY = Study(name="s", title="S", question="", background="", factor="f", designs={"smoke": design()})
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_study_of_probes_end_to_end(tmp_path: Path) -> None:
-    """Workers measure, the table holds the numbers in their cells only, and an intersection–union claim is judged."""
+    """Jobs hold probes, the table holds the numbers in their cells only, and an intersection–union claim is judged."""
     parts = tuple(
         Difference(metric=f"absolute_noise_{s}", a=Point(arm="a", level=16), b=Point(arm="a", level=32), scale="log")
         for s in ("0.05", "0.1")
     )
     claim = Claim(name="c", sentence="s", estimand=Every(parts=parts), test="superiority", margin=0.4, pilot_sd=0.5)
     item, execution = of_design(STUDY, "smoke", design((claim,))), Execution(store=tmp_path)
-    swept = carry_out(plan_of([item], execution), {}, execution, workers=2)
+    swept = carry_out(plan_of([item], execution), {}, execution, workers=1)
     assert not swept.failures
     frame = frame_of(item, execution, taken_of(item, execution))
     assert frame["absolute_noise_0.1"].is_not_null().all()

@@ -181,6 +181,7 @@ def test_random_masks_of_one_seed_are_nested(store: Path) -> None:
     assert not any((narrow[name] & ~wide[name]).any() for name in wide)
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_second_run_of_the_study_trains_nothing(store: Path) -> None:
     chain = iterative_pruning(DENSE, [0.5, 0.5])
     assert all(isinstance(each.init, Rewind) and each.init.of == DENSE for each in chain[1:])
