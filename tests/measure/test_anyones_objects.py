@@ -14,8 +14,8 @@ from torch.nn.utils import weight_norm as old_weight_norm
 from overparam.measure.comparison.barrier import loss_barrier
 from overparam.measure.kernels.empirical import empirical_ntk
 from overparam.models.masks import magnitude_mask
-from tests.support.every_measure import Repeated, TwoNames, assert_same_objects, assert_spectrum, measured, objects
-from tests.support.networks import rows, shaken
+from tests.support.every_measure import assert_same_objects, assert_spectrum, measured, objects
+from tests.support.networks import Repeated, TwoNames, rows, shaken
 
 
 @measured
