@@ -1,6 +1,6 @@
 # make demo   set up and run every study at its smallest preset
 # make test   lint, types, import law and tests: what continuous integration runs on Linux
-# make test-slow   every measure on networks of other libraries, which it installs
+# make test-slow   every measure on networks of other libraries, which it installs, and what else takes long
 
 PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python3)
 # Where pip finds torch, if not in the default index; for instance the index of CPU builds.
@@ -17,7 +17,7 @@ help:
 	@echo "demo     set up and run every study at its smallest preset"
 	@echo "setup    create $(VENV) with everything for development"
 	@echo "test     lint, type, imports, unit"
-	@echo "test-slow   every measure on networks of other libraries"
+	@echo "test-slow   every measure on networks of other libraries, and what else takes long"
 	@echo "lint     ruff check and ruff format --check"
 	@echo "type     mypy --strict"
 	@echo "imports  the import law"

@@ -19,6 +19,7 @@ from overparam.cli.app import app
 
 SMALL = ["--set", "data.num_train=100", "--set", "data.num_test=100"]
 SHORT = [*SMALL, "--seeds", "3", "--set", "train.epochs=2", "--set", "train.steps=20"]
+RUN = ["run", "batch_size", *SHORT, "--workers", "1"]
 LONG = [*SMALL, "--seeds", "1", "--set", "train.epochs=40", "--set", "train.steps=400"]
 
 
@@ -46,7 +47,7 @@ def start(*arguments: str, folder: Path) -> "subprocess.Popen[str]":
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    process = start("run", "batch_size", *SHORT, folder=folder)
+    process = start(*RUN, folder=folder)
     stdout, stderr = process.communicate(timeout=300)
     assert process.returncode == 0, stderr
     assert "0 failed" in stdout
@@ -63,7 +64,7 @@ def test_run_ends_by_naming_the_report(finished: Path) -> None:
 def test_the_same_command_again_runs_nothing(finished: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in (finished / "runs/runs").rglob("*")}
     page = (finished / "runs/report/report.html").read_bytes()
-    again = overparam("run", "batch_size", *SHORT, folder=finished)
+    again = overparam(*RUN, folder=finished)
     assert re.search(r"^0 runs done, \d+ cached, 0 failed", again.stdout, re.M)
     assert {p: p.stat().st_mtime_ns for p in (finished / "runs/runs").rglob("*")} == before
     assert (finished / "runs/report/report.html").read_bytes() == page
@@ -216,7 +217,7 @@ def wait_for_first_runs(process: "subprocess.Popen[str]", folder: Path) -> None:
 
 
 def test_ctrl_c_keeps_what_is_done_and_prints_the_resume_command(tmp_path: Path) -> None:
-    process = start("run", "batch_size", *LONG, "--workers", "2", folder=tmp_path)
+    process = start("run", "batch_size", *LONG, "--workers", "1", folder=tmp_path)
     wait_for_first_runs(process, tmp_path)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=120)
@@ -226,8 +227,9 @@ def test_ctrl_c_keeps_what_is_done_and_prints_the_resume_command(tmp_path: Path)
     assert list(tmp_path.glob("runs/runs/*/*/result.json"))
 
 
+@pytest.mark.usefixtures("in_process")
 def test_kill_minus_nine_loses_no_finished_run(tmp_path: Path) -> None:
-    process = start("run", "batch_size", *LONG, "--workers", "2", folder=tmp_path)
+    process = start("run", "batch_size", *LONG, "--workers", "1", folder=tmp_path)
     wait_for_first_runs(process, tmp_path)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=120)

@@ -14,8 +14,8 @@ from torch.nn.utils import weight_norm as old_weight_norm
 from overparam.measure.comparison.barrier import loss_barrier
 from overparam.measure.kernels.empirical import empirical_ntk
 from overparam.models.masks import magnitude_mask
-from tests.support.every_measure import Repeated, TwoNames, assert_same_objects, assert_spectrum, measured, objects
-from tests.support.networks import rows, shaken
+from tests.support.every_measure import assert_same_objects, assert_spectrum, measured, objects
+from tests.support.networks import Repeated, TwoNames, rows, shaken
 
 
 @measured
@@ -118,5 +118,6 @@ def test_what_torch_has_pruned_stays_pruned() -> None:
     found = magnitude_mask(layer.state_dict(), 0.5)
     assert list(found) == ["weight_orig"] and int(found["weight_orig"].sum()) == 5
     assert not bool((found["weight_orig"] & ~layer.get_buffer("weight_mask").bool()).any())
-    with pytest.raises(ValueError, match=r"weight_orig is what torch.nn.utils.prune.*state_dict"):
+    assert torch.equal(magnitude_mask(layer, 0.5)["weight_orig"], found["weight_orig"])
+    with pytest.raises(ValueError, match=r"weight_orig is what torch.nn.utils.prune.*pass the module itself"):
         magnitude_mask(dict(layer.named_parameters()), 0.5)

@@ -16,11 +16,10 @@ from tests.support.every_measure import (
     F64,
     IDS,
     MEASURES,
-    TwoNames,
     assert_spectrum,
     measured,
 )
-from tests.support.networks import rows, shaken
+from tests.support.networks import TwoNames, rows, shaken
 
 # Words instead of PyTorch's errors, and what needs none
 

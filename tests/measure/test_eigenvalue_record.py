@@ -43,11 +43,12 @@ def random_spectrum(index: int, generator: torch.Generator) -> tuple[str, Tensor
     return kind, values[kind].sort().values
 
 
-def test_intervals_of_both_ends_at_once_cover_in_95_of_100_problems() -> None:
-    """500 problems, early stops included; an infinite bound is no miss, and from 8 products on there is none."""
+@pytest.mark.parametrize("problems", [150, pytest.param(500, marks=pytest.mark.slow)])
+def test_intervals_of_both_ends_at_once_cover_in_95_of_100_problems(problems: int) -> None:
+    """Early stops included; an infinite bound is no miss, and from 8 products on there is none."""
     generator = torch_generator(0, "coverage")
     covered, finite, early = 0, 0, 0
-    for index in range(500):
+    for index in range(problems):
         _, values = random_spectrum(index, generator)
         dtype = (torch.float32, F64)[index // 7 % 2]
         matrix = rotated(values, index, dtype)
@@ -67,9 +68,9 @@ def test_intervals_of_both_ends_at_once_cover_in_95_of_100_problems() -> None:
         assert float(found.values[1, 0]) >= float(truth[1]) - rounding
         assert float(found.lower[0, 0]) <= float(truth[0])
         assert float(found.upper[1, 0]) >= float(truth[1])
-    assert covered >= 475
-    assert 300 < finite < 500
-    assert early > 150
+    assert covered >= 0.95 * problems
+    assert 0.6 * problems < finite < problems
+    assert early > 0.3 * problems
 
 
 def test_an_early_stop_says_so() -> None:

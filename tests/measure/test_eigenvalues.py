@@ -221,14 +221,14 @@ def test_a_pair_of_opposite_signs_is_told_apart(rest: int) -> None:
     """diag(1, −0.999, 0.2): power iteration stops anywhere between the two, Lanczos is right from every start."""
     values = torch.cat([torch.tensor([1.0, -0.999, 0.2]), torch.linspace(-0.2, 0.2, rest)])
     lanczos = power = 0
-    for seed in range(200):
+    for seed in range(80):
         matrix = rotated(values, seed, torch.float32)
         found = of_matrix(matrix, which="both", generator=torch_generator(seed, "start"))
         right = abs(float(found.values[0, 0]) - 1.0) <= 1e-3 and abs(float(found.values[1, 0]) + 0.999) <= 1e-3
         lanczos += right and found.status == "converged"
         power += abs(power_iteration(matrix, torch_generator(seed, "start")) - 1.0) <= 1e-2
-    assert lanczos == 200
-    assert power <= 50
+    assert lanczos == 80
+    assert power <= 20
 
 
 def test_the_largest_eigenvalue_of_a_saddle_is_not_the_negative_one() -> None:

@@ -215,7 +215,7 @@ def test_what_cannot_be_linearized_is_said() -> None:
         f_lin({**theta, "4.bias": torch.tensor([0.0, torch.inf, 0.0])})
     with pytest.raises(ValueError, match=r"θ is a Tensor; allowed: named parameters, a state dict or a module"):
         f_lin(torch.zeros(3))  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="x holds 30 values that are not finite"):
+    with pytest.raises(ValueError, match="x holds 30 values that are not finite; measures need finite numbers"):
         linearize(model, x * torch.nan)
     with pytest.raises(ValueError, match="no parameters"):
         linearize(nn.Tanh(), x)

@@ -62,11 +62,12 @@ def everything() -> tuple[pl.DataFrame, list[Reading]]:
     return frame, [reading(cell, probe) for cell in cells for probe in DESIGN.probes_of(cell)]
 
 
-def drawings(frame: pl.DataFrame, readings: Sequence[Reading]) -> list[Drawing]:
-    """Every figure of measurements for which there are any."""
+def drawings(frame: pl.DataFrame, readings: Sequence[Reading], names: Sequence[str] = ()) -> list[Drawing]:
+    """Every figure of measurements for which there are any, or those of the given names."""
     material = Material(FACTOR, DESIGN, frame, tuple(readings))
+    asked = [each for each in MEASURED_FIGURES if not names or each.name in names]
     with styled():
-        drawn = [each.draw(material.measured_by(each.wanted)) for each in MEASURED_FIGURES]
+        drawn = [each.draw(material.measured_by(each.wanted)) for each in asked]
     return [each for each in drawn if each is not None]
 
 

@@ -29,8 +29,12 @@ from tests.report.material import drawings as drawings_of
 TITLES = {arm.name: arm.title for arm in DESIGN.arms}
 
 
-def drawn(frame: pl.DataFrame, readings: list[Reading]) -> dict[str, Drawing]:
-    return {drawing.name: drawing for drawing in drawings_of(frame, readings)}
+def drawn(frame: pl.DataFrame, readings: list[Reading], *names: str) -> dict[str, Drawing]:
+    return {drawing.name: drawing for drawing in drawings_of(frame, readings, names)}
+
+
+def drawing_of(name: str, frame: pl.DataFrame, readings: list[Reading]) -> Drawing:
+    return drawn(frame, readings, name)[name]
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +89,7 @@ def test_runs_that_failed_or_were_not_measured_are_counted_and_not_drawn() -> No
     found = drawn(
         frame.with_columns(status=status),
         [r for r in readings if (r.arm, r.level, r.seed) != ("equal_loss", "8", 1)],
+        *("curvature", "noise", "spectra", "surfaces"),
     )
     cells = sum(len(arm.levels) for arm in DESIGN.arms)
     assert (
@@ -110,14 +115,14 @@ def test_levels_without_a_number_are_in_the_last_panel_and_named(drawings: dict[
     assert sum(map(len, dots)) == len(list(DESIGN.cells()))
     assert "adam-32, full lr 0.1, full lr 0.05" in drawings["curvature"].caption
     frame, readings = everything()
-    numeric = drawn(frame.filter(pl.col("level_value").is_not_null()), readings)["curvature"]
+    numeric = drawing_of("curvature", frame.filter(pl.col("level_value").is_not_null()), readings)
     assert "positive numbers" not in numeric.caption
 
 
 def test_a_level_of_zero_has_no_place_on_the_axis_and_is_named() -> None:
     frame, readings = everything()
     zero = pl.when(pl.col("level") == "8").then(0.0).otherwise(pl.col("level_value"))
-    found = drawn(frame.with_columns(level_value=zero), readings)["curvature"]
+    found = drawing_of("curvature", frame.with_columns(level_value=zero), readings)
     assert all(x == [32, 128, 1297] for x, _ in lines(found.figure.axes[0])[:1])
     assert "Levels that are not positive numbers are in the last panel only: 8, " in found.caption
 
@@ -125,8 +130,8 @@ def test_a_level_of_zero_has_no_place_on_the_axis_and_is_named() -> None:
 def test_panels_of_what_is_not_measured_are_left_out(drawings: dict[str, Drawing]) -> None:
     frame, readings = everything()
     name = "lambda_max_per_softmax_variance"
-    empty = drawn(frame.with_columns(pl.lit(None, pl.Float64).alias(name)), readings)["curvature"]
-    for each in (empty, drawn(frame.drop(name), readings)["curvature"]):
+    empty = drawing_of("curvature", frame.with_columns(pl.lit(None, pl.Float64).alias(name)), readings)
+    for each in (empty, drawing_of("curvature", frame.drop(name), readings)):
         assert len(each.figure.axes) == 3 and "oftmax" not in each.caption + each.alt
     assert len(drawings["curvature"].figure.axes) == 4 and "oftmax variance" in drawings["curvature"].caption
 
@@ -146,7 +151,7 @@ def test_noise_of_one_sigma_is_drawn_in_the_middle_of_its_axis() -> None:
         for each in changed(readings, WeightNoise, lambda row: row | one)
         if isinstance(each.probe, WeightNoise)
     ]
-    drawing = drawn(frame, alone)["noise"]
+    drawing = drawing_of("noise", frame, alone)
     to_svg(drawing.figure)
     for panel in drawing.figure.axes:
         low, high = panel.get_xlim()
@@ -178,7 +183,9 @@ def test_noise_in_percent_of_the_base_reverses_what_the_absolute_increase_orders
 
 def test_increases_that_are_not_positive_are_counted(drawings: dict[str, Drawing]) -> None:
     frame, readings = everything()
-    below = drawn(frame, changed(readings, WeightNoise, lambda row: row | {"absolute_noise_0.0005": -1e-9}))["noise"]
+    below = drawing_of(
+        "noise", frame, changed(readings, WeightNoise, lambda row: row | {"absolute_noise_0.0005": -1e-9})
+    )
     assert f"Not drawn: {len(list(DESIGN.cells()))} increases that were not positive." in below.caption
     assert all(x[0] == 0.001 for x, _ in lines(below.figure.axes[0]))
     assert "Not drawn" not in drawings["noise"].caption
@@ -245,9 +252,9 @@ def test_surfaces_are_of_the_last_arm_that_has_two_levels() -> None:
     mine = [each for each in readings if isinstance(each.probe, LossSurface)]
     earlier = [replace(each, arm="equal_epochs") for each in mine]
     lone = [replace(each, arm="cnn_equal_epochs") for each in mine if each.level == "8"]
-    found = drawn(frame, [*lone, *mine, *earlier])["surfaces"]
+    found = drawing_of("surfaces", frame, [*lone, *mine, *earlier])
     assert found.caption.startswith(f"{TITLES['equal_loss']}, seed 0: ")
-    assert drawn(frame, [*lone, *earlier])["surfaces"].caption.startswith(f"{TITLES['equal_epochs']}, seed 0: ")
+    assert drawing_of("surfaces", frame, [*lone, *earlier]).caption.startswith(f"{TITLES['equal_epochs']}, seed 0: ")
 
 
 def test_colour_bars_have_round_numbers(drawings: dict[str, Drawing]) -> None:
@@ -264,7 +271,9 @@ def test_stability_bound_is_that_of_the_momentum(drawings: dict[str, Drawing]) -
 
 def test_curvature_along_training_has_gaps_where_a_solve_did_not_converge(drawings: dict[str, Drawing]) -> None:
     frame, readings = everything()
-    stopped = drawn(frame, changed(readings, ExtremeEigenvalues, lambda row: row | {"status": "max_products"}))["along"]
+    stopped = drawing_of(
+        "along", frame, changed(readings, ExtremeEigenvalues, lambda row: row | {"status": "max_products"})
+    )
     steps = 4 * len(next(r for r in readings if isinstance(r.probe, ExtremeEigenvalues) and len(r.probe.at) > 1).looks)
     assert f"Not drawn: {steps} steps" in stopped.caption
     assert all(np.isnan(data(line)[1]).all() for line in stopped.figure.axes[0].lines)

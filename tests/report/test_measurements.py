@@ -48,7 +48,7 @@ def test_every_reading_is_in_the_file_that_figures_link(folder: Path) -> None:
 def test_what_figures_show_can_be_had_from_the_file(folder: Path) -> None:
     """The percents of one line of noise, and the outermost nodes of the spectra."""
     records = json.loads((folder / "data" / "loss_landscape_measurements.json").read_text())
-    figures = {each.name: each.figure for each in drawings(*everything())}
+    figures = {each.name: each.figure for each in drawings(*everything(), ["noise", "spectra"])}
     noise = [r for r in records if r["probe"]["kind"] == "noise" and r["probe"]["scale"] == "absolute"]
     ends = [r["rows"][-1] for r in noise if (r["arm"], r["level"]) == ("linear_lr", "8")]
     percents = [100.0 * end["absolute_noise_0.05"] / end["loss"] for end in ends]

@@ -115,13 +115,16 @@ def test_interrupted_and_resumed_is_uninterrupted(tmp_path: Path, stop_at: int) 
     assert resumed.result["curves"] == straight.result["curves"]
 
 
+SMALL = spec(model=MLP(width=8))
+
+
 def test_checkpoint_of_another_environment_is_refused(tmp_path: Path) -> None:
     execution = Execution(store=tmp_path)
     with pytest.raises(Interrupted, match="its checkpoint is kept"):
-        execute(Setting(spec(), execution), should_stop=lambda: True)
+        execute(Setting(SMALL, execution), should_stop=lambda: True)
     with pytest.raises(StoreError, match=r"another numeric environment \(threads 1 → 2\).*\(allow_mixed=True\)"):
-        execute(Setting(spec(), Execution(store=tmp_path, threads=2)))
-    assert execute(Setting(spec(), Execution(store=tmp_path, threads=2, allow_mixed=True))).status == "ok"
+        execute(Setting(SMALL, Execution(store=tmp_path, threads=2)))
+    assert execute(Setting(SMALL, Execution(store=tmp_path, threads=2, allow_mixed=True))).status == "ok"
 
 
 def test_a_checkpoint_of_another_processor_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,8 +141,8 @@ def test_a_checkpoint_of_another_processor_is_refused(tmp_path: Path, monkeypatc
 
 
 def test_a_parent_of_another_environment_is_refused(tmp_path: Path) -> None:
-    child = spec(init=Rewind(of=spec(), step=7))
-    execute(Setting(spec(), Execution(store=tmp_path)), frozenset({7}))
+    child = SMALL.model_copy(update={"init": Rewind(of=SMALL, step=7)})
+    execute(Setting(SMALL, Execution(store=tmp_path)), frozenset({7}))
     with pytest.raises(StoreError, match=r"starts from was computed in another numeric environment"):
         execute(Setting(child, Execution(store=tmp_path, threads=2)))
     assert execute(Setting(child, Execution(store=tmp_path, threads=2, allow_mixed=True))).status == "ok"
@@ -147,7 +150,7 @@ def test_a_parent_of_another_environment_is_refused(tmp_path: Path) -> None:
 
 def test_killed_in_the_middle_and_resumed_is_uninterrupted(tmp_path: Path) -> None:
     """kill -9 as soon as a checkpoint is there; the next process ends in the same bits."""
-    long = spec(train=TrainSpec(optimizer=SGD(lr=0.01), batch_size=8, epochs=30))
+    long = spec(train=TrainSpec(optimizer=SGD(lr=0.01), batch_size=8, epochs=15))
     straight = execute(Setting(long, Execution(store=tmp_path / "straight")))
     code = (
         "import sys; import overparam as op; from overparam.runs.execute import execute; "
@@ -245,12 +248,12 @@ def test_a_run_is_replayed_with_the_threads_it_was_trained_with(tmp_path: Path) 
 def test_a_mix_of_environments_is_recorded(tmp_path: Path) -> None:
     execution = Execution(store=tmp_path)
     with pytest.raises(Interrupted, match="its checkpoint is kept"):
-        execute(Setting(spec(), execution), should_stop=lambda: True)
-    mixed = execute(Setting(spec(), Execution(store=tmp_path, threads=2, allow_mixed=True)))
+        execute(Setting(SMALL, execution), should_stop=lambda: True)
+    mixed = execute(Setting(SMALL, Execution(store=tmp_path, threads=2, allow_mixed=True)))
     assert mixed.result["mixed"] == ["threads 1 → 2"]
-    child = execute(Setting(spec(init=Rewind(of=spec(), step=28), train=LONGER), Execution(store=tmp_path, threads=2)))
-    assert child.result["mixed"] == ["threads 1 → 2"]
-    assert train(spec(seed=1), store=tmp_path).result["mixed"] == []
+    longer = SMALL.model_copy(update={"init": Rewind(of=SMALL, step=28), "train": LONGER})
+    assert execute(Setting(longer, Execution(store=tmp_path, threads=2))).result["mixed"] == ["threads 1 → 2"]
+    assert train(SMALL.model_copy(update={"seed": 1}), store=tmp_path).result["mixed"] == []
 
 
 LONGER = TrainSpec(optimizer=SGD(lr=0.05), batch_size=32, epochs=5)

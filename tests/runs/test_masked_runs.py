@@ -235,6 +235,22 @@ def written(store: Store) -> dict[str, int]:
     return {file.parent.name: file.stat().st_mtime_ns for file in store.root.glob("runs/*/*/result.json")}
 
 
+def test_stopped_in_round_two_goes_on_in_round_two(tmp_path: Path) -> None:
+    """Rounds 0 and 1 are read, not trained again."""
+    chain, execution = rounds(spec(), 3), Execution(store=tmp_path / "stopped")
+    store, second = Store(execution.store), run_id(rounds(spec(), 2)[-1])
+    straight = execute(Setting(chain[-1], Execution(store=tmp_path / "straight")))
+    begun = iter([False, True])
+    with pytest.raises(Interrupted, match="its checkpoint is kept"):
+        execute(Setting(chain[-1], execution), should_stop=lambda: store.has(run_id(chain[1])) and next(begun, True))
+    before = written(store)
+    assert store.checkpoint(second) is not None and before.keys() == {run_id(each) for each in chain[:2]}
+    resumed, after = execute(Setting(chain[-1], execution)), written(store)
+    assert {identity: after[identity] for identity in before} == before, "rounds 0 and 1 were read"
+    assert resumed.result["states"] == straight.result["states"]
+
+
+@pytest.mark.slow
 def test_killed_in_round_seven_goes_on_in_round_seven(tmp_path: Path) -> None:
     """kill -9 as soon as round 7 has a checkpoint; rounds 0 … 6 are read, not trained again."""
     long = TrainSpec(optimizer=SGD(lr=0.01), batch_size=8, epochs=12)

@@ -63,31 +63,6 @@ def assert_spectrum(model: nn.Module, x: Tensor, y: Tensor, tol: float = 1e-6) -
     assert float(found.values[1]) == pytest.approx(float(spectrum[0]), abs=tol * float(spectrum.abs().max()))
 
 
-class TwoNames(nn.Module):
-    """A layer under two names, as `self.fc1` and in `self.body`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(4, 5)
-        self.body = nn.Sequential(self.fc1, nn.Tanh(), nn.Linear(5, 3))
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.body(x)
-        return out
-
-
-class Repeated(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers, self.head = nn.ModuleList([nn.Linear(4, 4)] * 3), nn.Linear(4, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        for layer in self.layers:
-            x = torch.tanh(layer(x))
-        out: Tensor = self.head(x)
-        return out
-
-
 def objects(model: nn.Module) -> list[tuple[int, Tensor]]:
     registries = [held for module in model.modules() for held in (module._parameters, module._buffers)]
     return [(id(value), value.detach().clone()) for held in registries for value in held.values() if value is not None]

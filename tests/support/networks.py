@@ -63,6 +63,35 @@ def small_cnn() -> nn.Module:
     return shaken(Net(body, 3))
 
 
+class TwoNames(nn.Module):
+    """A module that is registered again inside a sequence."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 6), nn.Linear(6, 3)
+        self.body = nn.Sequential(self.first, nn.Tanh(), self.last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.body(x)
+        return out
+
+
+class Repeated(nn.Module):
+    """One layer three times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.start, layer, self.end = nn.Linear(4, 5), nn.Linear(5, 5), nn.Linear(5, 3)
+        self.layers = nn.ModuleList([layer] * 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.start(x)
+        for layer in self.layers:
+            x = x + torch.tanh(layer(x))
+        out: Tensor = self.end(x)
+        return out
+
+
 class OnceTanh(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

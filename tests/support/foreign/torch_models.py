@@ -13,37 +13,9 @@ from torch.nn.utils import parametrizations, prune
 from tests.support.foreign.network import Foreign, signals, tokens
 from tests.support.foreign.torch_layers import LOSES_DIGITS
 from tests.support.foreign.torch_parts import Through, dense, headed
+from tests.support.networks import Repeated, TwoNames
 
 ROW, IMAGE = signals(4), signals(2, 6, 6)
-
-
-class TwoNames(nn.Module):
-    """A module that is registered again inside a sequence."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.last = nn.Linear(4, 6), nn.Linear(6, 3)
-        self.body = nn.Sequential(self.first, nn.Tanh(), self.last)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.body(x)
-        return out
-
-
-class Repeated(nn.Module):
-    """One layer three times."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.start, layer, self.end = nn.Linear(4, 5), nn.Linear(5, 5), nn.Linear(5, 3)
-        self.layers = nn.ModuleList([layer] * 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.start(x)
-        for layer in self.layers:
-            x = x + torch.tanh(layer(x))
-        out: Tensor = self.end(x)
-        return out
 
 
 class Tied(nn.Module):

@@ -112,7 +112,7 @@ class Path:
         names = {id(place.tensor): place.name for place in slots.places}
         like = {name: value for name, value in net.state_dict(keep_vars=True).items() if id(value) in names}
         start, end = _state(like, a, "a"), _state(like, b, "b")
-        _refuse_non_finite(net, start, end)
+        _refuse_infinite_ends(net, start, end)
         # Of two names of one tensor the last counts, as when a state is loaded.
         start, end = ({names[id(like[key])]: value for key, value in each.items()} for each in (start, end))
         own = {place.name: place.tensor.detach() for place in slots.places if place.name not in start}
@@ -218,7 +218,7 @@ def _refuse_arguments(loss: str, points: int, statistics: str) -> None:
         raise ValueError(f"points = {points}; allowed: an integer ≥ 3, the two ends and at least one between them")
 
 
-def _refuse_non_finite(net: nn.Module, start: Mapping[str, Tensor], end: Mapping[str, Tensor]) -> None:
+def _refuse_infinite_ends(net: nn.Module, start: Mapping[str, Tensor], end: Mapping[str, Tensor]) -> None:
     """Infinite buffers may stay if they are the same at both ends."""
     weights = {name for name, _ in net.named_parameters(remove_duplicate=False)}
     names = [name for name, value in start.items() if name in weights or not torch.equal(value, end[name])]

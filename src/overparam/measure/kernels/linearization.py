@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from overparam.measure.problem.opening import opened
 from overparam.measure.problem.padding import padding_rows
 from overparam.measure.problem.problem import any_loss
+from overparam.measure.problem.refusals import refuse_non_finite
 from overparam.models.borrowed import borrowed, unwrapped
 from overparam.models.reach import Unused
 from overparam.models.taylor.derivative import Named, backward_along, derivative_along
@@ -36,7 +37,7 @@ def linearize(model: nn.Module, x: Tensor, *, unused: Unused = "refuse") -> Call
     """
     with torch.no_grad():
         given = x.detach().clone()
-    _refuse_non_finite({"x": given})
+    refuse_non_finite({"x": given})
     inside = unwrapped(model)
     data = (given, torch.zeros(len(given), device=given.device))
     with opened(model, any_loss, data, params=_differentiated(inside), unused=unused, chunk=len(given)) as problem:
@@ -89,12 +90,5 @@ def _change(theta: Named | nn.Module, theta0: Named, ignored: set[str]) -> dict[
         if given[name].shape != value.shape:
             shapes = f"{tuple(given[name].shape)}, but in the model {tuple(value.shape)}"
             raise ValueError(f'"{name}" has shape {shapes}; give parameters of the same architecture')
-    _refuse_non_finite({name: given[name] for name in theta0})
+    refuse_non_finite({name: given[name] for name in theta0})
     return {name: given[name].to(value) - value for name, value in theta0.items()}
-
-
-def _refuse_non_finite(tensors: Named) -> None:
-    for name, value in tensors.items():
-        if value.is_floating_point() and not bool(value.isfinite().all()):
-            count = int((~value.isfinite()).sum())
-            raise ValueError(f"{name} holds {count} values that are not finite; a Taylor model needs finite numbers")

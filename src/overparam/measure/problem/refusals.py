@@ -33,7 +33,7 @@ def refuse_non_finite(tensors: Mapping[str, Tensor]) -> None:
             continue
         if not bool(value.isfinite().all()):
             count = int((~value.isfinite()).sum())
-            raise ValueError(f"{name} holds {count} values that are not finite; measure a model whose weights are")
+            raise ValueError(f"{name} holds {count} values that are not finite; measures need finite numbers")
 
 
 def refuse_non_finite_outputs(problem: Problem, outputs: Tensor) -> None:

@@ -41,13 +41,6 @@ def gram_rows(problem: Problem, curvature: Curvature) -> Tensor:
     return rows.div_(problem.num_examples**0.5)
 
 
-def gram_values(problem: Problem, curvature: Curvature) -> Tensor:
-    """All eigenvalues of `M Mᵀ/N`, descending, float64 on the CPU: the non-zero ones are those of the curvature."""
-    rows = gram_rows(problem, curvature).cpu().double()
-    values: Tensor = torch.linalg.eigvalsh(rows @ rows.T)
-    return values.flip(0).clamp_min(0.0)
-
-
 def gram_pairs(problem: Problem, curvature: Curvature, k: int) -> tuple[Tensor, Tensor, Tensor] | None:
     """The k largest eigenvalues (k,), descending, their unit vectors (k, P) and residuals (k,).
 
