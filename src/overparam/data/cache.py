@@ -18,7 +18,7 @@ from overparam.data.types import Array, Dataset, Say
 from overparam.foundations import paths
 from overparam.foundations.files import published, synced
 
-DECODER_VERSION = 4  # raised when a reader's output or what is embedded changes
+DECODER_VERSION = 5  # raised when a reader's output or what is embedded changes
 PARTS = ("train_x", "train_y", "test_x", "test_y")
 
 
