@@ -137,7 +137,7 @@ def test_only_rounding_is_taken_off_pixels(tmp_path: Path, kind: type[np.floatin
     for number, x in enumerate([*ways, ways[0].astype(np.float64) if kind == np.float32 else ways[0]]):
         found = read(tmp_path / str(number), x)
         assert found.train_x.dtype == np.uint8 and (found.train_x == levels).all()
-    apart = ways[0] * kind(1 + 8 * max(np.finfo(kind).eps, 2**-23))
+    apart = ways[0] * kind(1 + 8 * max(float(np.finfo(kind).eps), 2**-23))
     assert read(tmp_path / "apart", apart).train_x.dtype == np.float32
 
 

@@ -109,7 +109,7 @@ def _all_whole(x: Array, scale: int) -> bool:
 
 def _is_whole(x: Array, scale: int) -> bool:
     """Up to rounding, which is a part of the number, so that no small value is taken for zero."""
-    rounding = max(ROUNDING, float(np.finfo(x.dtype).eps)) if x.dtype.kind == "f" else 0.0
+    rounding = max(ROUNDING, float(np.finfo(x.dtype.name).eps)) if x.dtype.kind == "f" else 0.0
     with np.errstate(over="ignore", invalid="ignore"):
         values = x.astype(np.float64) * scale
         whole = np.rint(values)
