@@ -85,7 +85,8 @@ def detect(name: str, home: Path, said: Reading | None = None) -> Source | None:
                 f'{home}: {field}="{value}" says nothing about the layout {source.layout}; leave it out. channels is '
                 "for .npz files, labels for Parquet and CIFAR-100"
             )
-    return replace(source, files=source.files + reading_file(home))
+    notes = tuple(dict.fromkeys((*reading.notes, *source.notes)))
+    return replace(source, files=source.files + reading_file(home), notes=notes)
 
 
 def names(folder: Path) -> list[str]:
