@@ -122,6 +122,34 @@ def test_floats_that_are_no_bytes_are_not_rounded(tmp_path: Path) -> None:
     assert (raw == found.train_x).all()
 
 
+@pytest.mark.parametrize("scale", [1e-7, 5e-4, 0.998 / 255])
+def test_small_floats_are_not_taken_for_zero(tmp_path: Path, scale: float) -> None:
+    x = np.where(COLOUR > 127, scale, 0.0)
+    assert (read(tmp_path, x).train_x == x.astype(np.float32)).all()
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("scale", [1, 255])
+def test_only_rounding_is_taken_off_pixels(tmp_path: Path, kind: type[np.floating], scale: int) -> None:
+    """Pixels that are computed in any usual way are bytes; those that are further from them than rounding are not."""
+    levels = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16).repeat(12, axis=0)
+    ways = [levels.astype(kind) / kind(scale), levels.astype(kind) * (kind(1) / kind(scale))]
+    for number, x in enumerate([*ways, ways[0].astype(np.float64) if kind == np.float32 else ways[0]]):
+        found = read(tmp_path / str(number), x)
+        assert found.train_x.dtype == np.uint8 and (found.train_x == levels).all()
+    apart = ways[0] * kind(1 + 8 * max(float(np.finfo(kind).eps), 2**-23))
+    assert read(tmp_path / "apart", apart).train_x.dtype == np.float32
+
+
+def test_the_last_values_count_as_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large arrays are looked at in pieces."""
+    monkeypatch.setattr("overparam.data.pieces.PIECE", 100)
+    x = np.divide(GREY, 255)
+    assert (read(tmp_path, x).train_x[:, 0] == GREY).all()
+    x[-1, -1, -1] = 0.123
+    assert read(tmp_path / "odd", x).train_x.dtype == np.float32
+
+
 def test_both_parts_are_read_in_one_way(tmp_path: Path) -> None:
     """A test part that could be bytes is no bytes where the training part is none."""
     x = np.cos(np.arange(12.0 * 3 * 64)).reshape(12, 3, 8, 8)
@@ -145,8 +173,63 @@ def test_pixels_that_are_not_finite_are_counted(tmp_path: Path, value: float) ->
 
 
 def test_signals_of_several_channels_are_not_taken_for_images(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"x_train of shape \(12, 8, 8\) has values from -1 to .* which are no pixels"):
+    message = r"x_train of shape \(12, 8, 8\) has floats from -1\.0 to 1\.0; with three axes, floats from 0 to 1 and"
+    with pytest.raises(DataError, match=message):
         read(tmp_path, np.divide(GREY, 127.5) - 1)
+
+
+@pytest.mark.parametrize("most", [1 + 2**-52, 254.77])
+def test_grey_images_on_a_scale_of_their_own_are_asked_for_a_fourth_axis(tmp_path: Path, most: float) -> None:
+    """They are not called no pixels, and the bounds that are named are the true ones."""
+    x = np.sqrt(np.divide(GREY, 255)) * most
+    with pytest.raises(DataError, match=rf"from 0\.0 to {most}; .* reshape images to \(N, 1, H, W\)$"):
+        read(tmp_path / "three", x)
+    assert read(tmp_path / "four", x[:, None]).train_x.dtype == np.float32
+
+
+@pytest.mark.parametrize("shape", [(12, 3, 64), (12, 64, 3), (12, 1, 64)])
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+def test_three_axes_with_one_of_channels_are_not_taken_for_grey_images(
+    tmp_path: Path, shape: tuple[int, ...], kind: type[np.generic]
+) -> None:
+    """Signals of three channels in [0, 1] would be images of 3×64."""
+    with pytest.raises(DataError, match=r"may be grey images, .* or signals of several channels.* to \(N, 1, H, W\)"):
+        read(tmp_path, np.zeros(shape, dtype=kind))
+    assert read(tmp_path / "four", np.zeros((12, 1, *shape[1:]), dtype=kind)[..., :2]).train_x.shape[1] == 1
+
+
+def test_how_axes_were_read_is_said_where_the_numbers_may_be_no_pixels(tmp_path: Path) -> None:
+    x = np.cos(np.arange(12.0 * 64 * 5)).reshape(12, 64, 5, 1)
+    for axes, shape in (("NHWC", (0, 1, 2, 3)), ("NCHW", (0, 3, 1, 2))):
+        found = read(tmp_path / axes, x.transpose(shape))
+        assert f"as ({', '.join(axes)}), images of 64×5 with C = 1" in " ".join(found.notes)
+    assert "as (N, H, W), grey images of 8×8" in " ".join(read(tmp_path / "grey", np.divide(GREY, 255)).notes)
+    assert read(tmp_path / "bytes", GREY).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (
+            GREY > 100,
+            r"x_train is bool; images are floats, or whole numbers from 0 to 255: convert it with x\.astype\(",
+        ),
+        (GREY.astype(np.uint16) * 16, "x_train is uint16 with values from 0 to 4080; whole numbers must be from 0 to"),
+        (GREY.astype(np.int64) - 1, "x_train is int64 with values from -1 to 254; whole numbers must be from 0 to 255"),
+        (GREY.astype(complex), "x_train is complex128; images are floats, or whole numbers"),
+    ],
+    ids=["bool", "uint16", "int64", "complex"],
+)
+def test_numbers_that_are_no_bytes_are_refused_with_what_to_do(tmp_path: Path, x: Array, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read(tmp_path, x)
+
+
+def test_whole_numbers_of_two_types_are_bytes_but_floats_and_whole_numbers_are_not_mixed(tmp_path: Path) -> None:
+    """The scale of one part may not be that of the other."""
+    assert read(tmp_path, GREY.astype(np.int64), x_test=GREY).digest == read(tmp_path / "bytes", GREY).digest
+    with pytest.raises(DataError, match="train inputs have type float64 but test inputs int64; they must agree"):
+        read(tmp_path / "other", np.divide(GREY, 255), x_test=GREY.astype(np.int64))
 
 
 @pytest.mark.parametrize("names", ["X_{0} y_{0}", "train_x train_y", "{0}_images {0}_labels"])

@@ -143,6 +143,37 @@ def test_a_grey_image_with_a_transparent_grey_stays_grey(tmp_path: Path) -> None
     assert (x == np.where(pixels == 7, 255, pixels)).all() and len(x) == 1
 
 
+BLACK_AND_WHITE = PIXELS[0] // 128 * 255
+
+
+@pytest.mark.parametrize(
+    ("content", "transparent"),
+    [
+        (png(BLACK_AND_WHITE, "1"), False),
+        (png(BLACK_AND_WHITE, "P"), False),
+        (png(np.dstack([BLACK_AND_WHITE, np.full((6, 6), 255, dtype=np.uint8)])), False),
+        (png(BLACK_AND_WHITE, "1", transparency=0), True),
+        (png(BLACK_AND_WHITE, "P", transparency=0), True),
+        (png(np.dstack([BLACK_AND_WHITE, BLACK_AND_WHITE])), True),
+    ],
+    ids=["1", "P", "LA", "transparent 1", "transparent P", "transparent LA"],
+)
+def test_grey_images_have_one_channel_however_they_are_stored(
+    tmp_path: Path, content: bytes, transparent: bool
+) -> None:
+    """Where they are transparent these are black, which becomes white."""
+    notes: list[str] = []
+    (x,) = decode_images([("a.png", content)], tmp_path, notes.append)
+    assert x.shape == (1, 6, 6) and (x[0] == np.where(transparent, 255, BLACK_AND_WHITE)).all()
+    assert len(notes) == transparent
+
+
+def test_a_palette_of_colours_is_no_grey(tmp_path: Path) -> None:
+    colours = PIXELS[:3].transpose(1, 2, 0) // 128 * 255
+    (x,) = decode_images([("a.png", png(colours, "P"))], tmp_path)
+    assert x.shape == (3, 6, 6)
+
+
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
 def test_opaque_pixels_are_as_they_were(tmp_path: Path, mode: str) -> None:
     """An alpha channel that hides nothing changes nothing, and is not spoken of."""

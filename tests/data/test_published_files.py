@@ -245,6 +245,16 @@ def test_of_several_sets_the_one_of_the_name_is_taken(tmp_path: Path) -> None:
     assert (dataset_of(DataSpec(name="emnist-letters"), tmp_path).train_x[:, 0] == PIXELS).all()
 
 
+def test_a_set_without_a_name_is_not_taken_for_the_one_of_the_name(tmp_path: Path) -> None:
+    """MNIST beside EMNIST, for instance."""
+    source = write_idx(tmp_path / "both", "", "", 255 - PIXELS)
+    write_idx(source, "kmnist-", "")
+    with pytest.raises(DataError, match="holds several sets, kmnist, one without a name; name the data set as the one"):
+        add("mine", source, tmp_path)
+    add("kmnist", source, tmp_path)
+    assert (dataset_of(DataSpec(name="kmnist"), tmp_path).train_x[:, 0] == PIXELS).all()
+
+
 def test_a_folder_that_an_archive_was_unpacked_to_is_pointed_at(tmp_path: Path) -> None:
     write_idx(tmp_path / "mine", "", "")
     (tmp_path / "download" / "__MACOSX").mkdir(parents=True)

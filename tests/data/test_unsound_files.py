@@ -4,8 +4,10 @@ import gzip
 import io
 import os
 import shutil
+import struct
 import time
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from PIL import Image
 from overparam.data import check, load
 from overparam.data.load import content_digest, dataset_of, prepare, sizes
 from overparam.data.readers.arrays import read_npz
+from overparam.data.readers.depth import is_deep
 from overparam.data.readers.folder import read_folder
 from overparam.data.readers.idx import read_idx
 from overparam.data.readers.images import decode_images
@@ -104,6 +107,71 @@ def test_images_of_more_than_eight_bits_are_refused(tmp_path: Path) -> None:
     (tmp_path / "train" / "class0" / "deep.png").write_bytes(png(PIXELS[0].astype(np.uint16) * 257))
     with pytest.raises(DataError, match=r'deep\.png has pixels of mode "I(;16)?"; allowed: 1, L, LA, P, RGB, '):
         read_folder(tmp_path)
+
+
+DEEP = PIXELS[0].astype(np.uint16) * 257
+
+
+def deep_png(pixels: Array, kind: int) -> bytes:
+    """16 bits per channel, of which Pillow writes grey ones only."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 16, kind, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        chunk(name, content) for name, content in ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    )
+
+
+def deep_tiff(pixels: Array) -> bytes:
+    height, width, data = *pixels.shape[:2], pixels.astype("<u2").tobytes()
+    start = 8 + 2 + 12 * 9 + 4
+    entries = [(256, width), (257, height), (258, start), (259, 1), (262, 2), (273, start + 6), (277, 3), (278, height)]
+    fields = [(tag, 3, 3 if tag == 258 else 1, value) for tag, value in entries] + [(279, 4, 1, len(data))]
+    table = b"".join(struct.pack("<HHII", *field) for field in fields)
+    return b"II*\0" + struct.pack("<IH", 8, 9) + table + bytes(4) + struct.pack("<3H", 16, 16, 16) + data
+
+
+def colours(kind: str) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(np.tile(PIXELS[:3].transpose(1, 2, 0), (2, 2, 1))).save(stream, format=kind)
+    return stream.getvalue()
+
+
+def raised(content: bytes, mark: bytes, distance: int, bits: int) -> bytes:
+    """An image whose header says more than it holds."""
+    place = content.index(mark) + len(mark) + distance
+    return content[:place] + bytes([content[place] | bits]) + content[place + 1 :]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(deep_png(np.dstack([DEEP] * channels), kind) for channels, kind in ((3, 2), (2, 4), (4, 6))),
+        deep_tiff(np.dstack([DEEP] * 3)),
+        b"P6 8 8 4095\n" + np.dstack([DEEP // 16] * 3).astype(">u2").tobytes(),
+        raised(colours("JPEG2000"), b"\xff\x51", 38, 8),
+    ],
+    ids=["RGB", "LA", "RGBA", "TIFF", "PPM", "JPEG 2000"],
+)
+def test_colours_of_more_than_eight_bits_are_not_cut_in_silence(content: bytes) -> None:
+    with pytest.raises(
+        DataError, match=r'a has pixels of mode "RGBA?" and more than eight bits per channel; allowed: 1'
+    ):
+        decode_images([("a", content)], Path())
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM", "JPEG2000", "AVIF", "SGI", "BMP", "GIF", "WEBP", "TGA"])
+def test_eight_bits_are_not_too_many(kind: str) -> None:
+    assert decode_images([("a", colours(kind))], Path()).shape == (1, 3, 16, 16)
+
+
+def test_the_depth_of_avif_is_in_its_header() -> None:
+    content = colours("AVIF")
+    with Image.open(io.BytesIO(content)) as image:
+        assert not is_deep(image, content) and is_deep(image, raised(content, b"av1C", 2, 0x40))
 
 
 def test_an_image_that_is_too_large_to_be_honest_is_an_error_in_words(

@@ -12,13 +12,13 @@ from overparam.cli.tables import say
 
 def data_list(data_dir: DataDir = None, debug: Debug = False) -> None:
     """Name the data sets that can be used now."""
-    from overparam.data.sources import available, known_notes
+    from overparam.data.sources import available
 
     with plain_errors(debug):
-        entries = [(entry, known_notes(entry[0], data_dir)) for entry in available(data_dir)]
-    for entry, notes in entries:
-        say(" · ".join(str(part) for part in entry))
-        _show(notes)
+        entries = available(data_dir)
+    for entry in entries:
+        say(f"{entry.name} · {entry.layout} · {entry.place}")
+        _show(entry.notes)
 
 
 def data_add(

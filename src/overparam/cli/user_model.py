@@ -42,7 +42,7 @@ def report_on(
 
     The factory takes no arguments and returns a module, or a pair of a module and its data `(x, y)`. With `data` the
     training examples of a named data set are used instead. `examples` keeps the first ones of either. `say` is told
-    what was changed about the names of the weights, and what was made of the files of named data.
+    what was changed about the weights and their names, and what was made of the files of named data.
 
     Raises:
         ValueError: file, factory, weights or data are not what they should be, or the user's program failed.
@@ -59,8 +59,8 @@ def report_on(
     file = Path(path)
     with _imported(file) as module:
         model, own = _made(reference, file, getattr(module, name, None))
-        if weights is not None and (stripped := load_weights(model, weights)):
-            say(stripped)
+        if weights is not None and (changed := load_weights(model, weights)):
+            say(changed)
         if data is not None:
             chosen: Data = _named(data, data_dir, examples)
             if noted := remark(DataSpec(name=data), data_dir):

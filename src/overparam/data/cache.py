@@ -14,21 +14,28 @@ from pathlib import Path
 import numpy as np
 
 from overparam.data.check import dataset
-from overparam.data.types import Array, Dataset, Say
+from overparam.data.types import Array, Dataset, Say, unreadable
 from overparam.foundations import paths
 from overparam.foundations.files import published, synced
 
-DECODER_VERSION = 4  # raised when a reader's output or what is embedded changes
+DECODER_VERSION = 5  # raised when a reader's output or what is embedded changes
 PARTS = ("train_x", "train_y", "test_x", "test_y")
 
 
 def fingerprint(name: str, files: Iterable[Path]) -> str:
-    """Names the decoded form of these files as they are now."""
+    """Names the decoded form of these files as they are now.
+
+    Raises:
+        DataError: one cannot be looked at, as a link to nothing.
+    """
     found = sorted(files)
     places = {folder: folder.resolve() for folder in {file.parent for file in found}}  # once per folder: it is slow
     lines = [f"{DECODER_VERSION}|{name}"]
     for file in found:
-        stat = file.stat()
+        try:
+            stat = file.stat()
+        except OSError as error:
+            raise unreadable(file, error) from None
         # A file moved over another one, or given its old time back, differs in its time of change.
         marks = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
         lines.append("|".join([str(places[file.parent] / file.name), *map(str, marks)]))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from overparam.data.readers.every import EMBEDDED, LAYOUTS
 from overparam.data.reading import Reading, reading_file, stored_reading
-from overparam.data.types import DataError, Source
+from overparam.data.types import DataError, Source, unreadable
 from overparam.foundations import paths
 from overparam.foundations.words import closest
 
@@ -47,7 +47,13 @@ def no_data_set(home: Path) -> DataError:
     """For a folder in which nothing is found; an archive may have been unpacked to a folder in it."""
     inner = next((entry for entry in names(home)[:MOST_INNER] if _may_hold(home / entry)), None)
     hint = f'; its folder "{inner}" may be the one you mean' if inner else ""
+    if home.is_dir() and (broken := next((each for each in sorted(home.iterdir()) if _leads_nowhere(each)), None)):
+        hint = f'; its link "{broken.name}" leads nowhere'
     return DataError(f"{home} holds no data set this version reads{hint}; expected {EXPECTED}")
+
+
+def _leads_nowhere(entry: Path) -> bool:
+    return entry.is_symlink() and not entry.exists()
 
 
 def _may_hold(home: Path) -> bool:
@@ -63,10 +69,14 @@ def detect(name: str, home: Path, said: Reading | None = None) -> Source | None:
     What is `said` about reading them goes before what is kept in the folder.
 
     Raises:
-        DataError: the files can be read in two ways, or something is said that their layout has no use for.
+        DataError: the files can be read in two ways or not be looked at, or something is said that their layout has no
+            use for.
     """
     reading = (said or Reading()).over(stored_reading(home))
-    source = next((found for layout in LAYOUTS if (found := layout(name, home, reading))), None)
+    try:
+        source = next((found for layout in LAYOUTS if (found := layout(name, home, reading))), None)
+    except OSError as error:
+        raise unreadable(Path(error.filename or home), error) from None
     if source is None:
         return None
     for field, value in reading.said().items():
@@ -75,7 +85,8 @@ def detect(name: str, home: Path, said: Reading | None = None) -> Source | None:
                 f'{home}: {field}="{value}" says nothing about the layout {source.layout}; leave it out. channels is '
                 "for .npz files, labels for Parquet and CIFAR-100"
             )
-    return replace(source, files=source.files + reading_file(home))
+    notes = tuple(dict.fromkeys((*reading.notes, *source.notes)))
+    return replace(source, files=source.files + reading_file(home), notes=notes)
 
 
 def names(folder: Path) -> list[str]:

@@ -15,12 +15,14 @@ class Reading(BaseModel):
 
     `channels` is the place of the channel axis of images in an .npz file: (N, C, H, W) is "first", (N, H, W, C)
     "last". `labels` is the column of labels where there are several, such as "coarse_label" of CIFAR-100.
+    `notes` are those on the folder that a data set was added from, whose other files were left there.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     channels: Literal["first", "last"] | None = None
     labels: str | None = None
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, channels: str | None, labels: str | None) -> "Reading":
@@ -35,11 +37,12 @@ class Reading(BaseModel):
 
     def said(self) -> dict[str, str]:
         """Fields that are not left open."""
-        return self.model_dump(exclude_none=True)
+        return self.model_dump(exclude_none=True, exclude={"notes"})
 
     def over(self, other: "Reading") -> "Reading":
         """This reading, and the other one where nothing is said here."""
-        return Reading(**(other.said() | self.said()))
+        notes = tuple(dict.fromkeys((*other.notes, *self.notes)))
+        return Reading.model_validate(other.said() | self.said() | {"notes": notes})
 
 
 def reading_file(home: Path) -> tuple[Path, ...]:

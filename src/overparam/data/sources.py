@@ -1,9 +1,10 @@
 """Which data sets can be used, and what there is to know about them."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 from overparam.data.cache import cached_notes, fingerprint
-from overparam.data.find import detect, find, folder_of, names
+from overparam.data.find import detect, folder_of, names
 from overparam.data.load import dataset_of
 from overparam.data.readers.every import EMBEDDED
 from overparam.data.types import LOSSY, DataError
@@ -37,25 +38,30 @@ def _sentence(name: str, note: str) -> str:
     return f"{name}: {note}"
 
 
-def available(data_dir: Path | None = None) -> list[tuple[str, str, str]]:
-    """Name, layout and place of every data set that can be used now; what cannot be is there with the reason."""
+class Available(NamedTuple):
+    """A data set that can be used, or the reason why it cannot in the place of where it lies.
+
+    `notes` are those of one that was decoded before; decoding takes long.
+    """
+
+    name: str
+    layout: str
+    place: str
+    notes: tuple[str, ...] = ()
+
+
+def available(data_dir: Path | None = None) -> list[Available]:
+    """Every data set that can be used now; what cannot be is there with the reason, and hides no other."""
     folder = folder_of(data_dir)
-    embedded = [(each.name, each.described, each.origin) for each in EMBEDDED.values()]
+    embedded = [Available(each.name, each.described, each.origin) for each in EMBEDDED.values()]
     return [*embedded, *(entry for name in names(folder) if (entry := _entry(name, folder / name)))]
 
 
-def _entry(name: str, home: Path) -> tuple[str, str, str] | None:
+def _entry(name: str, home: Path) -> Available | None:
     try:
         source = detect(name, home)
+        if source is None:
+            return None
+        return Available(name, source.layout, str(home), cached_notes(fingerprint(name, source.files)))
     except DataError as error:
-        return name, "cannot be read", str(error)
-    return None if source is None else (name, source.layout, str(home))
-
-
-def known_notes(name: str, data_dir: Path | None = None) -> tuple[str, ...]:
-    """Notes of a data set that was decoded before; none of others, because decoding takes long."""
-    try:
-        source = None if name in EMBEDDED else find(name, folder_of(data_dir))
-    except DataError:
-        return ()
-    return () if source is None else cached_notes(fingerprint(source.name, source.files))
+        return Available(name, "cannot be read", str(error))

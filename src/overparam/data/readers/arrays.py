@@ -36,7 +36,7 @@ def read_npz(file: Path, reading: Reading | None = None, say: Say = unsaid) -> d
             arrays = _arrays(file, content, say)
     except DataError:
         raise
-    except PermissionError as error:
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise unreadable(file, error) from None
     except Exception as error:  # what numpy and zipfile raise on a damaged or encrypted archive is no closed list
         raise DataError(f"{file} cannot be read as .npz without pickled objects ({first_line(error)})") from None

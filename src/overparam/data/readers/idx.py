@@ -29,9 +29,9 @@ def find_idx(name: str, home: Path, reading: Reading) -> Source | None:
     sets = {prefix: files for prefix, files in _sets(home).items() if len(files) == 4}
     if not sets:
         return None
-    prefix = "" if "" in sets else f"{name}-" if f"{name}-" in sets else min(sets)
-    if len(sets) > 1 and prefix not in ("", f"{name}-"):
-        named = ", ".join(sorted(each.removesuffix("-") for each in sets))
+    prefix = f"{name}-" if f"{name}-" in sets else min(sets)
+    if len(sets) > 1 and prefix != f"{name}-":
+        named = ", ".join(sorted(each.removesuffix("-") or "one without a name" for each in sets))
         raise DataError(f"{home} holds several sets, {named}; name the data set as the one you mean, or copy its files")
     files = sets[prefix]
     return Source(name, "IDX", tuple(files.values()), partial(read_set, files, prefix.startswith(EMNIST)))

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.ImageFile import ImageFile
 
+from overparam.data.readers.depth import is_deep
 from overparam.data.types import LOSSY, Array, DataError, Say, first_line, unreadable, unsaid
 
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
+GREY = ("1", "L", "LA")
 JPEG = b"\xff\xd8"
 
 Named = tuple[str, bytes | None]  # what errors call an image, and the content of its file
@@ -78,22 +81,29 @@ def _decode(content: bytes, name: str, where: Path, first: tuple[int, ...] | Non
     """Pixels (C, H, W) of one image, and whether some were transparent: it must have the size of the `first` one."""
     try:
         with Image.open(io.BytesIO(content)) as image:
-            _check_mode(image.mode, name)
-            _check_size((1 if image.mode == "L" else 3, image.height, image.width), name, where, first)
+            _check_mode(image, content, name)
+            _check_size((1 if image.mode in GREY else 3, image.height, image.width), name, where, first)
             shown, see_through = _on_white(image)
-            pixels = np.asarray(shown if shown.mode in ("L", "RGB") else shown.convert("RGB"))
+            return _pixels(shown, image.mode), see_through
     except DataError:
         raise
     except Exception as error:  # no closed list: DecompressionBombError is of no other class, and formats add theirs
         raise DataError(f"{name} is not a readable image ({first_line(error)})") from None
-    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1), see_through
+
+
+def _pixels(shown: Image.Image, mode: str) -> Array:
+    """Grey images have one channel, whatever their file needs for it: also those with a palette of greys."""
+    if mode in GREY:
+        return np.asarray(shown.convert("L"))[None]
+    colours = np.asarray(shown if shown.mode == "RGB" else shown.convert("RGB")).transpose(2, 0, 1)
+    return colours[:1] if mode == "P" and (colours == colours[:1]).all() else colours
 
 
 def _on_white(image: Image.Image) -> tuple[Image.Image, bool]:
     """An image without transparency. Where a pixel is transparent its colour says nothing, and most often is black."""
     if image.mode not in ("LA", "RGBA") and "transparency" not in image.info:
         return image, False
-    with_alpha, mode = image.convert("RGBA"), "L" if image.mode == "L" else "RGB"
+    with_alpha, mode = image.convert("RGBA"), "L" if image.mode in GREY else "RGB"
     lowest, _ = with_alpha.getchannel("A").getextrema()
     if lowest == 255:
         return with_alpha.convert(mode), False
@@ -101,13 +111,15 @@ def _on_white(image: Image.Image) -> tuple[Image.Image, bool]:
     return Image.alpha_composite(white, with_alpha).convert(mode), True
 
 
-def _check_mode(mode: str, name: str) -> None:
-    """Pillow clips what has more than eight bits to white, and says nothing."""
-    if mode not in MODES:
-        raise DataError(
-            f'{name} has pixels of mode "{mode}"; allowed: {", ".join(MODES)}, with eight bits per channel or fewer: '
-            "convert it"
-        )
+def _check_mode(image: ImageFile, content: bytes, name: str) -> None:
+    """Pillow clips what has more than eight bits to white, or cuts it, and says nothing."""
+    if image.mode in MODES and not is_deep(image, content):
+        return
+    bits = " and more than eight bits per channel" if image.mode in MODES else ""
+    raise DataError(
+        f'{name} has pixels of mode "{image.mode}"{bits}; allowed: {", ".join(MODES)}, with eight bits per channel or '
+        "fewer: convert it"
+    )
 
 
 def _check_size(shape: tuple[int, int, int], name: str, where: Path, first: tuple[int, ...] | None) -> None:

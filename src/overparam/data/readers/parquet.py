@@ -157,14 +157,21 @@ def _image_fields(table: "pl.DataFrame", image: str, others: Sequence[str] = ())
 
 def _images(files: Sequence[Path], tables: Sequence["pl.DataFrame"]) -> Iterator[Named]:
     for file, table in zip(files, tables, strict=True):
-        for row, (content, path) in enumerate(table.select("bytes", "path").iter_rows()):
-            yield f"{file}, row {row}", _content(file, row, path) if content is None else content
+        rows = table.select("bytes", "path")
+        beside = len(rows) > 0 and rows["bytes"][0] is None
+        for row, (content, path) in enumerate(rows.iter_rows()):
+            yield f"{file}, row {row}", _content(file, row, path, beside) if content is None else content
 
 
-def _content(file: Path, row: int, path: str | None) -> bytes:
-    """The image that a row without bytes names by its path."""
+def _content(file: Path, row: int, path: str | None, beside: bool) -> bytes:
+    """The image that a row without bytes names by its path, in a shard whose images are `beside` it."""
     if not path:
         raise DataError(f"{file}, row {row} holds no image: neither bytes nor a path")
+    if not beside:  # such a shard is not searched for paths each time that a change of its files is looked for
+        raise DataError(
+            f'{file}, row {row} holds no bytes, only the path "{path}", but row 0 holds bytes; write the content of '
+            "all images into the field bytes, or of none"
+        )
     image = _beside(file, path)
     if image is None:
         raise DataError(
@@ -193,12 +200,13 @@ def _images_beside(file: Path) -> Iterator[Path]:
 
 @lru_cache(maxsize=256)  # files are looked for often, and this opens one
 def _paths_alone(file: Path, size: int, modified: int) -> tuple[str, ...]:
-    """Paths in a shard whose rows have no bytes, which is seen in the first one."""
+    """Paths of the rows without bytes, in a shard whose first row has none."""
     try:
         image = _image_column(file, _columns(file))
         first = _image_fields(_read(file, [image], rows=1), image)["bytes"]
         if len(first) == 0 or first[0] is not None:
             return ()
-        return tuple(_image_fields(_read(file, [image]), image)["path"].drop_nulls().unique(maintain_order=True))
+        fields = _image_fields(_read(file, [image]), image)
+        return tuple(fields.filter(fields["bytes"].is_null())["path"].drop_nulls().unique(maintain_order=True))
     except DataError:
         return ()  # what is wrong is said where the file is decoded
