@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 
 from overparam.foundations.torch_generators import torch_generator
 from overparam.models.build import build
@@ -80,26 +80,6 @@ def test_biases_and_batch_norm_are_not_prunable() -> None:
     assert list(magnitude_mask(weights, 0.5)) == list(prunable(weights))
     with pytest.raises(ValueError, match="nothing to prune; there are: bias"):
         prunable({"bias": torch.ones(3)})
-
-
-class Buffered(nn.Module):
-    """Buffers of two axes: a table of positions, a mask of attention, running statistics of two axes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(3, 2)
-        self.register_buffer("positions", torch.arange(4).reshape(2, 2))
-        self.register_buffer("attention", torch.ones(2, 2, dtype=torch.bool))
-        self.register_buffer("running", torch.full((2, 2), 1e-9))
-
-
-def test_buffers_of_a_module_are_no_weights() -> None:
-    """In a state dict those of floats cannot be told from weights, and are the smallest of them here."""
-    model = Buffered()
-    for module in (model, nn.DataParallel(model)):
-        assert counts(magnitude_mask(module, 0.5)) == {"layer.weight": 3}
-        assert counts(random_mask(module, 0.5, generator=torch_generator(0, "mask"))) == {"layer.weight": 3}
-    assert counts(magnitude_mask(model.state_dict(), 0.4)) == {"running": 0, "layer.weight": 6}
 
 
 @given(weights=networks(), fraction=fractions, scope=scopes, seed=seeds)

@@ -8,22 +8,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from overparam.foundations.words import nearest
-from overparam.models.borrowed import unwrapped
 from overparam.models.functional import Layout
 from overparam.specs.pruning_rates import erdos_renyi_counts, pruned_count, rates_by_name
 
 Mask = dict[str, Tensor]
-Weights = Mapping[str, Tensor] | nn.Module
 Fractions = float | Mapping[str, float]
 Order = Callable[[Sequence[str]], Tensor]  # in which order the weights of some tensors, laid end to end, are pruned
 
 
 def prunable(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights that can be pruned: real or complex tensors of at least two axes, but for the masks of
-    `torch.nn.utils.prune`. Whole numbers and booleans are buffers: tables of positions, masks of attention.
+    """The weights that can be pruned: tensors of at least two axes, but for the masks of `torch.nn.utils.prune`.
 
     Raises:
         ValueError: there are none, or such a mask is missing.
@@ -32,25 +29,10 @@ def prunable(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     ['weight']
     """
     masks = _masks_of_torch(weights).values()
-    found = {
-        name: value
-        for name, value in weights.items()
-        if value.dim() >= 2 and (value.is_floating_point() or value.is_complex()) and not any(value is m for m in masks)
-    }
+    found = {name: value for name, value in weights.items() if value.dim() >= 2 and not any(value is m for m in masks)}
     if not found:
-        raise ValueError(f"no weight of at least two axes, so nothing to prune; there are: {', '.join(weights) or '—'}")
+        raise ValueError(f"no tensor of at least two axes, so nothing to prune; there are: {', '.join(weights) or '—'}")
     return found
-
-
-def _named(weights: Weights) -> Mapping[str, Tensor]:
-    """Of a module its parameters, and with them the buffers that `torch.nn.utils.prune` and spectral norm need."""
-    if not isinstance(weights, nn.Module):
-        return weights
-    module = unwrapped(weights)
-    found = dict(module.named_parameters())
-    stems = [name.removesuffix("_orig") for name in found if name.endswith("_orig")]
-    beside = {f"{stem}_{kind}" for stem in stems for kind in ("mask", "u")}
-    return found | {name: value for name, value in module.named_buffers() if name in beside}
 
 
 def _masks_of_torch(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -66,13 +48,13 @@ def _masks_of_torch(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif f"{stem}_u" not in weights:  # spectral norm names what it divides like that too
             raise ValueError(
                 f"{name} is what torch.nn.utils.prune or spectral_norm computes {stem} from, and {stem}_mask or "
-                f"{stem}_u is not there; pass the module itself, or call prune.remove first"
+                f"{stem}_u is not there; add it from model.state_dict(), or call prune.remove first"
             )
     return found
 
 
 def magnitude_mask(
-    weights: Weights,
+    weights: Mapping[str, Tensor],
     fraction: Fractions,
     *,
     mask: Mapping[str, Tensor] | None = None,
@@ -82,11 +64,10 @@ def magnitude_mask(
 
     They are the smallest of all tensors together, or of each with `scope="layer"`. Of equal magnitudes the earlier is
     pruned first, in the order of the tensors and row by row within each. What `mask` has pruned stays pruned, and what
-    `torch.nn.utils.prune` has, in a module or a state dict that holds its masks.
+    `torch.nn.utils.prune` has, in a state dict that holds its masks.
 
     Args:
-        weights: a module, or all its named parameters; those of fewer than two axes are left out. In a state dict
-            buffers look like weights: float buffers of two axes count as such. Give the module if it has any.
+        weights: all named parameters; those of fewer than two axes are left out.
         fraction: in [0, 1], or with `scope="layer"` one per tensor (see `overparam.specs.pruning_rates.rates_by_name`).
         mask: what is still kept; all if it is missing.
         scope: whether tensors are compared with each other.
@@ -99,7 +80,6 @@ def magnitude_mask(
     [[True, False], [True, False]]
     """
     _refuse_unknown_scope(scope, ("global", "layer"))
-    weights = _named(weights)
     kept = _on_cpu(weights, mask)
     magnitudes = {name: _magnitude(name, value) for name, value in prunable(weights).items()}
 
@@ -110,7 +90,7 @@ def magnitude_mask(
 
 
 def random_mask(
-    weights: Weights,
+    weights: Mapping[str, Tensor],
     fraction: Fractions,
     *,
     mask: Mapping[str, Tensor] | None = None,
@@ -123,7 +103,7 @@ def random_mask(
     `overparam.specs.pruning_rates.erdos_renyi_counts`; it needs one fraction, and starts from all weights.
 
     Args:
-        weights: as of `magnitude_mask`; only names, shapes and devices matter.
+        weights: all named parameters; only their names, shapes and devices matter.
         fraction: as of `magnitude_mask`.
         mask: what is still kept; all if it is missing.
         scope: how the number to prune is divided among tensors.
@@ -139,7 +119,6 @@ def random_mask(
     _refuse_unknown_scope(scope, ("layer", "global", "erdos_renyi"))
     if scope == "erdos_renyi" and mask is not None:
         raise ValueError('scope="erdos_renyi" starts from all weights; leave out the mask, or prune by "layer"')
-    weights = _named(weights)
     kept = _on_cpu(weights, mask)
 
     def order(names: Sequence[str]) -> Tensor:
