@@ -217,7 +217,11 @@ def changed(**values: Tensor) -> dict[str, Tensor]:
         (changed(extra=torch.ones(1)), {}, "only one of model and a has extra"),
         (changed(bias=torch.ones(2)), {}, "bias of a is torch.float32 of shape (2,); allowed: torch.float32 of shape"),
         (changed(bias=torch.ones(3).double()), {}, "bias of a is torch.float64"),
-        (changed(bias=torch.full((3,), math.nan)), {}, "bias of a holds 3 values .*; measures need finite numbers"),
+        (
+            changed(bias=torch.full((3,), math.nan)),
+            {},
+            "bias of a holds 3 values that are not finite; measures need finite numbers",
+        ),
         (changed(), {"points": 2}, "points = 2; allowed: an integer ≥ 3"),
         (changed(), {"loss": "hinge"}, 'loss = "hinge"; allowed: "cross_entropy", "mse"'),
         (changed(), {"statistics": "none"}, 'statistics = "none"; allowed: "reestimate", "interpolate"'),
